@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import "fmt"
+
+// Outcome is how a transaction ended. The zero Outcome is Undecided.
+type Outcome uint8
+
+// The outcomes.
+const (
+	Undecided Outcome = iota
+	Committed
+	Aborted
+)
+
+// String is the outcome as records spell it.
+func (o Outcome) String() string {
+	switch o {
+	case Committed:
+		return "committed"
+	case Aborted:
+		return "aborted"
+	default:
+		return "undecided"
+	}
+}
+
+// ParseOutcome reads what String writes, except "undecided".
+func ParseOutcome(word string) (Outcome, bool) {
+	switch word {
+	case "committed":
+		return Committed, true
+	case "aborted":
+		return Aborted, true
+	default:
+		return Undecided, false
+	}
+}
+
+// Code says why a submission or a wait has no outcome to tell. The zero Code means that it has one.
+type Code string
+
+// The codes. Only CodeStopping and CodeOverloaded are worth sending the same submission again.
+const (
+	// CodeInvalid: a field breaks a rule; Field and Message name both. The transaction was not accepted.
+	CodeInvalid Code = "invalid"
+	// CodeTooLarge: over MaxRecord. The transaction was not accepted.
+	CodeTooLarge Code = "too_large"
+	// CodeUnknownParticipant: a participant of that name never registered. The transaction was not accepted.
+	CodeUnknownParticipant Code = "unknown_participant"
+	// CodeOverloaded: the shard has as many open transactions, or as full a log, as it may. Not accepted; try later.
+	CodeOverloaded Code = "overloaded"
+	// CodeOutsideWindow: the id's time is outside the de-duplication window, so the leader cannot tell a repeat from a
+	// new transaction. Ask for the outcome of the id instead.
+	CodeOutsideWindow Code = "outside_window"
+	// CodeStopping: this coordinator is stopping; the outcome is unknown. Send it again.
+	CodeStopping Code = "stopping"
+	// CodeNotFound answers a wait: neither the shard's memory nor its history knows the transaction.
+	CodeNotFound Code = "not_found"
+)
+
+// Answer is what a leader tells a client about one transaction: its outcome, or an error.
+//
+//	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account 7 is overdrawn"}
+//	{"tx":"…","error":"invalid","field":"operations[0].participant","message":"…"}
+type Answer struct {
+	// Tx is zero only when the submission's id could not be read.
+	Tx      ID
+	Outcome Outcome
+	// Participant refused the transaction, when it was aborted by a no.
+	Participant string
+	// Reason is why it was aborted.
+	Reason string
+	Error  Code
+	// Field and Message explain the error.
+	Field   string
+	Message string
+}
+
+// maxMessageText bounds the message of an answer, in bytes.
+const maxMessageText = 4096
+
+// AppendAnswer appends the record's JSON, without a newline.
+func AppendAnswer(b []byte, a *Answer) []byte {
+	if a.Tx.IsZero() {
+		b = append(b, `{"tx":"`...)
+		b = append(b, '"')
+	} else {
+		b = appendID(b, `{"tx":"`, a.Tx)
+	}
+	if a.Outcome != Undecided {
+		b = append(append(b, `,"outcome":"`...), a.Outcome.String()...)
+		b = append(b, '"')
+	}
+	b = appendText(b, `,"participant":"`, a.Participant)
+	b = appendText(b, `,"reason":"`, a.Reason)
+	b = appendText(b, `,"error":"`, string(a.Error))
+	b = appendText(b, `,"field":"`, a.Field)
+	b = appendText(b, `,"message":"`, cut(a.Message, maxMessageText))
+	return append(b, '}')
+}
+
+const (
+	bitOutcome     = 2
+	bitParticipant = 4
+	bitError       = 5
+	bitField       = 6
+	bitMessage     = 7
+)
+
+// Answer decodes a record into a.
+func (d *Decoder) Answer(line []byte, a *Answer) error {
+	*a = Answer{}
+	s := newScanner(line)
+	for first := true; s.list('{', '}', first); first = false {
+		switch key := s.key(); string(key) {
+		case "tx":
+			s.once("tx", bitTx)
+			a.Tx = s.optionalID()
+		case "v":
+			s.once("v", bitVersion)
+			s.version()
+		case "outcome":
+			s.once("outcome", bitOutcome)
+			a.Outcome = s.outcome()
+		case "participant":
+			s.once("participant", bitParticipant)
+			a.Participant = d.name(&s)
+		case "reason":
+			s.once("reason", bitReason)
+			a.Reason = s.text(MaxReason)
+		case "error":
+			s.once("error", bitError)
+			a.Error = Code(s.text(MaxName))
+		case "field":
+			s.once("field", bitField)
+			a.Field = s.text(MaxReason)
+		case "message":
+			s.once("message", bitMessage)
+			a.Message = s.text(maxMessageText)
+		default:
+			s.unknown(key)
+		}
+	}
+	s.require("tx", bitTx)
+	if s.fault == nil && (a.Outcome == Undecided) == (a.Error == "") {
+		s.field = "outcome"
+		s.fail("an answer has either an outcome or an error")
+	}
+	return s.end()
+}
+
+func (s *scanner) optionalID() ID {
+	if s.peek() == '"' && s.pos+1 < len(s.data) && s.data[s.pos+1] == '"' {
+		s.pos += 2
+		return ID{}
+	}
+	return s.id()
+}
+
+func (s *scanner) outcome() Outcome {
+	word := s.rawString()
+	outcome, ok := ParseOutcome(string(word))
+	if !ok {
+		s.fail(fmt.Sprintf("%.32q is not committed or aborted", word))
+	}
+	return outcome
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ID identifies a transaction: a UUIDv7 (RFC 9562, section 5.7), so that an id tells the millisecond at which its
+// client minted it. The zero ID is no transaction's.
+type ID [16]byte
+
+// ErrBadID is wrapped by every error about an id that is not a canonical UUIDv7.
+var ErrBadID = errors.New("not a canonical UUIDv7")
+
+// idText is the length of an id's canonical text: 32 lower-case hexadecimal digits and four hyphens.
+const idText = 36
+
+// NewID mints an id from the wall clock and the system's randomness. It panics only when the system has no
+// randomness to give.
+func NewID() ID { return ID(uuid.Must(uuid.NewV7())) }
+
+// ParseID reads the canonical text of an id: lower case, hyphenated, version 7, RFC variant.
+func ParseID(s string) (ID, error) { return parseID([]byte(s)) }
+
+func parseID(s []byte) (ID, error) {
+	var id ID
+	if len(s) != idText || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
+	}
+	i := 0
+	for k := 0; k < idText; k += 2 {
+		if s[k] == '-' {
+			k++
+		}
+		high, low := hexValue[s[k]], hexValue[s[k+1]]
+		if high|low > 0x0f {
+			return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
+		}
+		id[i] = high<<4 | low
+		i++
+	}
+	if id[6]>>4 != 7 || id[8]>>6 != 0b10 {
+		return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
+	}
+	return id, nil
+}
+
+// hexValue maps lower-case hexadecimal digits to their value and every other byte to 0xff.
+var hexValue = func() (table [256]byte) {
+	for i := range table {
+		table[i] = 0xff
+	}
+	for i, digit := range []byte("0123456789abcdef") {
+		table[digit] = byte(i)
+	}
+	return table
+}()
+
+// UnixMilli is the time at which the id was minted, by its client's clock, in Unix milliseconds.
+func (id ID) UnixMilli() int64 {
+	return int64(binary.BigEndian.Uint64(id[0:8]) >> 16)
+}
+
+// Time is UnixMilli as a time.
+func (id ID) Time() time.Time { return time.UnixMilli(id.UnixMilli()) }
+
+// IsZero tells whether the id is the zero ID.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// Shard is the shard, from 0, that the transaction belongs to when there are n of them: the id's last four bytes, a
+// big-endian number and random in every UUIDv7, modulo n. It panics when n is not positive.
+func (id ID) Shard(n int) int {
+	return int(binary.BigEndian.Uint32(id[12:16]) % uint32(n))
+}
+
+// String is the id's canonical text.
+func (id ID) String() string { return string(id.append(make([]byte, 0, idText))) }
+
+// MarshalText implements encoding.TextMarshaler with the canonical text.
+func (id ID) MarshalText() ([]byte, error) { return id.append(make([]byte, 0, idText)), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler; it accepts what ParseID accepts.
+func (id *ID) UnmarshalText(text []byte) error {
+	parsed, err := parseID(text)
+	if err != nil {
+		return err
+	}
+	*id = parsed
+	return nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+func (id ID) append(b []byte) []byte {
+	for i, octet := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = append(b, hexDigits[octet>>4], hexDigits[octet&0x0f])
+	}
+	return b
+}

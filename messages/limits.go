@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import "time"
+
+// Version is the protocol version that this package speaks. A record may carry "v"; absent means 1.
+const Version = 1
+
+// The limits of the protocol. Each one is enforced where a transaction enters (the client and the leader) and again
+// where a record is decoded.
+const (
+	// MaxParticipants is how many participants a transaction may have.
+	MaxParticipants = 64
+	// MaxOperations is how many operations a transaction may have, over all its participants.
+	MaxOperations = 1024
+	// MaxKeys is how many keys an operation may name.
+	MaxKeys = 1024
+	// MaxKey is the longest key, in bytes.
+	MaxKey = 1024
+	// MaxRecord is the largest record, in bytes, and the largest whole submission.
+	MaxRecord = 256 << 10
+	// MaxMessage is the largest message body, in bytes; a message holds as many records as fit.
+	MaxMessage = 900 << 10
+	// MaxRecords is how many records a message may carry.
+	MaxRecords = 512
+	// MaxName is the longest participant name, in bytes.
+	MaxName = 64
+	// MaxReason is the longest reason that is kept, in bytes; a longer one is cut at a character.
+	MaxReason = 1024
+	// MaxTrace is the longest trace context (W3C traceparent), in bytes.
+	MaxTrace = 128
+	// MaxDepth is how deep the JSON of a payload may nest.
+	MaxDepth = 128
+	// DefaultTimeout is a transaction's time to be decided when its client names none.
+	DefaultTimeout = 30 * time.Second
+	// MinTimeout and MaxTimeout bound a transaction's time to be decided.
+	MinTimeout = time.Second
+	MaxTimeout = 24 * time.Hour
+)
+
+// ValidName tells whether name is one that a participant may have: one NATS subject token of 1 to MaxName of
+// [A-Za-z0-9_-].
+func ValidName(name string) bool {
+	if name == "" || len(name) > MaxName {
+		return false
+	}
+	for i := range len(name) {
+		if !nameByte[name[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+var nameByte = func() (table [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") {
+		table[c] = true
+	}
+	return table
+}()

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import "fmt"
+
+// Prepare is the log record that asks one participant (the subject says which) to prepare its branch.
+//
+//	{"tx":"…","participants":["bank-a","bank-b"],"expires":1763856000000,"operations":[{"keys":["a/1"],"payload":{…}}],"trace":"00-…"}
+type Prepare struct {
+	Tx ID
+	// Participants are all participants of the transaction, 1 to MaxParticipants, each once. The list is the same in every
+	// prepare record of a transaction, so that it is closed before the first vote.
+	Participants []string
+	// Expires is the log time, in Unix milliseconds, after which an undecided transaction is aborted.
+	Expires int64
+	// Operations are the branch: at least one operation, in the client's order.
+	Operations []Operation
+	// Trace is a W3C traceparent, "" for none.
+	Trace string
+}
+
+const (
+	bitTx = iota
+	bitVersion
+	bitParticipants
+	bitExpires
+	bitOperations
+	bitTrace
+)
+
+// AppendPrepare appends the record's JSON, without a newline. Payloads must be valid JSON without newlines.
+func AppendPrepare(b []byte, p *Prepare) []byte {
+	b = appendID(b, `{"tx":"`, p.Tx)
+	b = append(b, `,"participants":[`...)
+	for i, name := range p.Participants {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), name...), '"')
+	}
+	b = appendNumber(b, `],"expires":`, p.Expires)
+	b = appendOperations(b, p.Operations, false)
+	b = appendText(b, `,"trace":"`, p.Trace)
+	return append(b, '}')
+}
+
+// Prepare decodes a record into p, whose slices it reuses. Payloads are part of line.
+func (d *Decoder) Prepare(line []byte, p *Prepare) error {
+	*p = Prepare{Participants: p.Participants[:0], Operations: p.Operations[:0]}
+	s := newScanner(line)
+	for first := true; s.list('{', '}', first); first = false {
+		switch key := s.key(); string(key) {
+		case "tx":
+			s.once("tx", bitTx)
+			p.Tx = s.id()
+		case "v":
+			s.once("v", bitVersion)
+			s.version()
+		case "participants":
+			s.once("participants", bitParticipants)
+			p.Participants = d.participants(&s, p.Participants)
+		case "expires":
+			s.once("expires", bitExpires)
+			p.Expires = s.number()
+		case "operations":
+			s.once("operations", bitOperations)
+			p.Operations = d.operations(&s, p.Operations, false)
+		case "trace":
+			s.once("trace", bitTrace)
+			p.Trace = s.text(MaxTrace)
+		default:
+			s.unknown(key)
+		}
+	}
+	s.require("tx", bitTx)
+	s.require("participants", bitParticipants)
+	s.require("expires", bitExpires)
+	s.require("operations", bitOperations)
+	return s.end()
+}
+
+// participants reads a list of 1 to MaxParticipants different names into names[:0].
+func (d *Decoder) participants(s *scanner, names []string) []string {
+	names = names[:0]
+	for first := true; s.list('[', ']', first); first = false {
+		s.index = len(names)
+		if len(names) == MaxParticipants {
+			s.fail(fmt.Sprintf("more than %d participants", MaxParticipants))
+			return nil
+		}
+		name := d.name(s)
+		for _, other := range names {
+			if other == name {
+				s.fail("named twice")
+			}
+		}
+		names = append(names, name)
+	}
+	s.index = -1
+	if len(names) == 0 {
+		s.fail("no participants")
+	}
+	return names
+}

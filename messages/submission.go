@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Submission is a whole transaction, as a client gives it to a shard's leader.
+//
+//	{"tx":"…","timeout_ms":30000,"operations":[{"participant":"bank-a","keys":["a/1"],"payload":{…}}],"trace":"00-…"}
+type Submission struct {
+	Tx ID
+	// TimeoutMS is the time to be decided, in milliseconds, from MinTimeout to MaxTimeout; 0 means DefaultTimeout.
+	TimeoutMS int64
+	// Operations are 1 to MaxOperations; those of one participant form its branch, in this order.
+	Operations []Operation
+	// Trace is a W3C traceparent, "" for none.
+	Trace string
+}
+
+// Timeout is the time to be decided.
+func (s *Submission) Timeout() time.Duration {
+	if s.TimeoutMS == 0 {
+		return DefaultTimeout
+	}
+	return time.Duration(s.TimeoutMS) * time.Millisecond
+}
+
+const bitTimeout = 2
+
+// AppendSubmission appends the record's JSON, without a newline. Payloads must be valid JSON without newlines.
+func AppendSubmission(b []byte, sub *Submission) []byte {
+	b = appendID(b, `{"tx":"`, sub.Tx)
+	if sub.TimeoutMS != 0 {
+		b = appendNumber(b, `,"timeout_ms":`, sub.TimeoutMS)
+	}
+	b = appendOperations(b, sub.Operations, true)
+	b = appendText(b, `,"trace":"`, sub.Trace)
+	return append(b, '}')
+}
+
+// Submission decodes a record into sub, whose slice it reuses, and checks every limit. Payloads are part of line. On an
+// error sub.Tx still holds the id when the record had a readable one, so that the error can be answered.
+func (d *Decoder) Submission(line []byte, sub *Submission) error {
+	*sub = Submission{Operations: sub.Operations[:0]}
+	s := newScanner(line)
+	for first := true; s.list('{', '}', first); first = false {
+		switch key := s.key(); string(key) {
+		case "tx":
+			s.once("tx", bitTx)
+			sub.Tx = s.id()
+		case "v":
+			s.once("v", bitVersion)
+			s.version()
+		case "timeout_ms":
+			s.once("timeout_ms", bitTimeout)
+			sub.TimeoutMS = s.timeout()
+		case "operations":
+			s.once("operations", bitOperations)
+			sub.Operations = d.operations(&s, sub.Operations, true)
+		case "trace":
+			s.once("trace", bitTrace)
+			sub.Trace = s.text(MaxTrace)
+		default:
+			s.unknown(key)
+		}
+	}
+	s.require("tx", bitTx)
+	s.require("operations", bitOperations)
+	if s.fault == nil {
+		s.field = "operations"
+		checkParticipants(&s, sub.Operations)
+	}
+	err := s.end()
+	if err != nil && sub.Tx.IsZero() {
+		sub.Tx = salvageID(line)
+	}
+	return err
+}
+
+func (s *scanner) timeout() int64 {
+	ms := s.number()
+	if s.fault == nil && (ms < MinTimeout.Milliseconds() || ms > MaxTimeout.Milliseconds()) {
+		s.fail(fmt.Sprintf("%d ms; from %d to %d", ms, MinTimeout.Milliseconds(), MaxTimeout.Milliseconds()))
+	}
+	return ms
+}
+
+// checkParticipants counts the different participants of a submission.
+func checkParticipants(s *scanner, ops []Operation) {
+	var names [MaxParticipants]string
+	count := 0
+next:
+	for i := range ops {
+		for _, name := range names[:count] {
+			if name == ops[i].Participant {
+				continue next
+			}
+		}
+		if count == MaxParticipants {
+			s.fail(fmt.Sprintf("more than %d participants", MaxParticipants))
+			return
+		}
+		names[count] = ops[i].Participant
+		count++
+	}
+}
+
+// salvageID finds the id in a submission that could not be decoded; the zero ID when there is none.
+func salvageID(line []byte) ID {
+	var only struct {
+		Tx ID `json:"tx"`
+	}
+	if json.Unmarshal(line, &only) != nil {
+		return ID{}
+	}
+	return only.Tx
+}

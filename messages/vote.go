@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import "fmt"
+
+// Vote is a participant's answer to a prepare.
+type Vote uint8
+
+// The votes. The zero Vote is none of them.
+const (
+	// VoteYes: the branch is durable and can be committed and rolled back; the participant is bound until the outcome.
+	VoteYes Vote = iota + 1
+	// VoteNo: the participant refuses; the transaction aborts and nothing is held here.
+	VoteNo
+	// VoteReadOnly: the branch changed nothing, so its participant needs no outcome.
+	VoteReadOnly
+)
+
+// String is the vote as records spell it.
+func (v Vote) String() string {
+	switch v {
+	case VoteYes:
+		return "yes"
+	case VoteNo:
+		return "no"
+	case VoteReadOnly:
+		return "read-only"
+	default:
+		return "none"
+	}
+}
+
+// VoteRecord is the log record of a vote; the subject says whose it is.
+//
+//	{"tx":"…","vote":"no","reason":"account 7 is overdrawn"}
+type VoteRecord struct {
+	Tx   ID
+	Vote Vote
+	// Reason says why the vote is no, for people; at most MaxReason bytes.
+	Reason string
+}
+
+const (
+	bitVote   = 2
+	bitReason = 3
+)
+
+// AppendVote appends the record's JSON, without a newline.
+func AppendVote(b []byte, v *VoteRecord) []byte {
+	b = appendID(b, `{"tx":"`, v.Tx)
+	b = append(append(b, `,"vote":"`...), v.Vote.String()...)
+	b = append(b, '"')
+	b = appendText(b, `,"reason":"`, v.Reason)
+	return append(b, '}')
+}
+
+// Vote decodes a record into v.
+func (d *Decoder) Vote(line []byte, v *VoteRecord) error {
+	*v = VoteRecord{}
+	s := newScanner(line)
+	for first := true; s.list('{', '}', first); first = false {
+		switch key := s.key(); string(key) {
+		case "tx":
+			s.once("tx", bitTx)
+			v.Tx = s.id()
+		case "v":
+			s.once("v", bitVersion)
+			s.version()
+		case "vote":
+			s.once("vote", bitVote)
+			v.Vote = s.vote()
+		case "reason":
+			s.once("reason", bitReason)
+			v.Reason = s.text(MaxReason)
+		default:
+			s.unknown(key)
+		}
+	}
+	s.require("tx", bitTx)
+	s.require("vote", bitVote)
+	return s.end()
+}
+
+func (s *scanner) vote() Vote {
+	switch word := s.rawString(); string(word) {
+	case "yes":
+		return VoteYes
+	case "no":
+		return VoteNo
+	case "read-only":
+		return VoteReadOnly
+	default:
+		s.fail(fmt.Sprintf("%.32q is not yes, no or read-only", word))
+		return 0
+	}
+}
