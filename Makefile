@@ -1,0 +1,60 @@
+# What a contributor runs. CI runs .ci/run, which is all of the checks in one go.
+# Knobs are variables: make fuzz FUZZTIME=5m, make test PKG=./messages/...
+
+PKG      ?= ./...
+FUZZTIME ?= 60s
+CHECKS   ?= 20000
+SOAK     ?= 10
+BENCH    ?= .
+COVER    ?= bin/cover.out
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Builds ./bin/assent.
+	go build -o bin/assent ./cmd/assent
+
+.PHONY: test
+test: ## All tests (PKG=./... to choose).
+	go test $(PKG)
+
+.PHONY: race
+race: ## All tests under the race detector; needs a C compiler.
+	go test -race $(PKG)
+
+.PHONY: lint
+lint: ## go vet and golangci-lint, pinned in .ci/lint; the layers are checked here.
+	go vet $(PKG)
+	.ci/lint $(PKG)
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target, FUZZTIME each (60s).
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: sim
+sim: ## The simulations and properties of the protocol, CHECKS runs each (20000).
+	.ci/sim $(CHECKS)
+
+.PHONY: soak
+soak: ## The fault tests on real servers and processes, SOAK times over (10); stops at the first failure.
+	go test -count=$(SOAK) -failfast -timeout 0 ./integration/...
+
+.PHONY: bench
+bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+	go run ./cmd/assent bench
+
+.PHONY: cover
+cover: ## Coverage of all packages by all tests, as bin/cover.html.
+	@mkdir -p $(dir $(COVER))
+	go test -coverpkg=./... -coverprofile=$(COVER) $(PKG)
+	go tool cover -func=$(COVER) | tail -n 1
+	go tool cover -html=$(COVER) -o $(basename $(COVER)).html
+
+.PHONY: ci
+ci: ## What CI runs, all of it.
+	.ci/run
