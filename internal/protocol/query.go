@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package protocol
+
+import (
+	"iter"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// View is what a fold knows of a transaction.
+type View struct {
+	Tx      messages.ID
+	Outcome messages.Outcome
+	// Participant refused it, and Reason says why it was aborted.
+	Participant, Reason string
+	// Expires is in Unix milliseconds of log time.
+	Expires int64
+	// Finished: every participant is done; what follows is then empty.
+	Finished bool
+	Branches []BranchView
+}
+
+// BranchView is what a fold knows of one participant's branch.
+type BranchView struct {
+	Participant string
+	// Prepared: its prepare record is in the log.
+	Prepared bool
+	// Vote is the participant's vote, zero for none.
+	Vote messages.Vote
+}
+
+// Lookup tells an unfinished or remembered transaction's outcome without allocating; known is false for one that the
+// fold does not know or has forgotten.
+func (f *Fold) Lookup(id messages.ID) (outcome messages.Outcome, refuser, reason string, known bool) {
+	if tx := f.open[id]; tx != nil {
+		return tx.outcome, tx.refuser, tx.reason, true
+	}
+	p, ok := f.memory.peek(id)
+	return p.outcome, p.refuser, p.reason, ok
+}
+
+// View is all that the fold knows of a transaction.
+func (f *Fold) View(id messages.ID) (View, bool) {
+	if tx := f.open[id]; tx != nil {
+		return tx.view(), true
+	}
+	p, ok := f.memory.peek(id)
+	return View{
+		Tx: id, Outcome: p.outcome, Participant: p.refuser, Reason: p.reason, Expires: p.expires, Finished: true,
+	}, ok
+}
+
+// Open steps through the unfinished transactions, in no order.
+func (f *Fold) Open() iter.Seq[View] {
+	return func(yield func(View) bool) {
+		for _, tx := range f.open {
+			if !yield(tx.view()) {
+				return
+			}
+		}
+	}
+}
+
+func (tx *transaction) view() View {
+	v := View{
+		Tx: tx.id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, Expires: tx.expires,
+		Branches: make([]BranchView, len(tx.participants)),
+	}
+	for i, name := range tx.participants {
+		bit := uint64(1) << i
+		b := BranchView{Participant: name, Prepared: tx.prepared&bit != 0}
+		switch {
+		case tx.yes&bit != 0:
+			b.Vote = messages.VoteYes
+		case tx.no&bit != 0:
+			b.Vote = messages.VoteNo
+		case tx.readOnly&bit != 0:
+			b.Vote = messages.VoteReadOnly
+		}
+		v.Branches[i] = b
+	}
+	return v
+}
+
+// Missing appends to names the participants of an undecided transaction whose prepare is not in the log, and gives
+// the transaction's expiry: what a repeated submission has to write again after a leader's crash.
+func (f *Fold) Missing(id messages.ID, names []string) (missing []string, participants []string, expires int64) {
+	tx := f.open[id]
+	if tx == nil || tx.outcome != messages.Undecided {
+		return names, nil, 0
+	}
+	for i, name := range tx.participants {
+		if tx.prepared&(1<<i) == 0 {
+			names = append(names, name)
+		}
+	}
+	return names, tx.participants, tx.expires
+}
+
+// Overdue appends to ids at most limit undecided transactions whose expiry is before now, a wall clock's Unix
+// milliseconds: time to write their abort. The log alone says whether it came in time.
+func (f *Fold) Overdue(now int64, limit int, ids []messages.ID) []messages.ID {
+	f.expires.before(now, func(id messages.ID) bool {
+		if tx := f.open[id]; tx != nil && tx.outcome == messages.Undecided {
+			ids = append(ids, id)
+		}
+		return len(ids) < limit
+	})
+	return ids
+}
+
+// Checkpoint is where a reader that knows nothing may start now and learn all that this fold still knows.
+func (f *Fold) Checkpoint() Checkpoint {
+	lowest := f.memory.lowest()
+	for _, tx := range f.open {
+		lowest = lowest.lower(tx.first)
+	}
+	if lowest == nowhere {
+		lowest = position{f.sequence + 1, f.logTime}
+	}
+	return Checkpoint{Sequence: lowest.sequence, LogTime: lowest.logTime, Floor: f.memory.floor}
+}
+
+// LogTime is the running maximum of the timestamps read, in Unix milliseconds.
+func (f *Fold) LogTime() int64 { return f.logTime }
+
+// Sequence is that of the message read last.
+func (f *Fold) Sequence() uint64 { return f.sequence }
+
+// Floor is the newest id time, in Unix milliseconds, of the transactions that were forgotten.
+func (f *Fold) Floor() int64 { return f.memory.floor }
+
+// Len counts the transactions that are unfinished and those that are remembered.
+func (f *Fold) Len() (open, remembered int) { return len(f.open), len(f.memory.entries) }
+
+// Stats counts what was ignored.
+func (f *Fold) Stats() FoldStats { return f.stats }
