@@ -39,19 +39,22 @@ type VoteRecord struct {
 	Vote Vote
 	// Reason says why the vote is no, for people; at most MaxReason bytes.
 	Reason string
+	// Held qualifies a no that is not a refusal: something may be held all the same, so the rollback is wanted.
+	Held bool
 }
 
 const (
 	bitVote   = 2
 	bitReason = 3
+	bitHeld   = 4
 )
 
-// AppendVote appends the record's JSON, without a newline.
+// AppendVote appends the record's JSON, without a newline. The reason is cut as by CutReason.
 func AppendVote(b []byte, v *VoteRecord) []byte {
 	b = appendID(b, `{"tx":"`, v.Tx)
 	b = append(append(b, `,"vote":"`...), v.Vote.String()...)
 	b = append(b, '"')
-	b = appendText(b, `,"reason":"`, v.Reason)
+	b = appendCut(b, `,"reason":"`, v.Reason, MaxReason)
 	return append(b, '}')
 }
 
@@ -73,6 +76,9 @@ func (d *Decoder) Vote(line []byte, v *VoteRecord) error {
 		case "reason":
 			s.once("reason", bitReason)
 			v.Reason = s.text(MaxReason)
+		case "held":
+			s.once("held", bitHeld)
+			v.Held = s.truth()
 		default:
 			s.unknown(key)
 		}
