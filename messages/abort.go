@@ -11,10 +11,10 @@ type Abort struct {
 	Reason string
 }
 
-// AppendAbort appends the record's JSON, without a newline.
+// AppendAbort appends the record's JSON, without a newline. The reason is cut as by CutReason.
 func AppendAbort(b []byte, a *Abort) []byte {
 	b = appendID(b, `{"tx":"`, a.Tx)
-	b = appendText(b, `,"reason":"`, a.Reason)
+	b = appendCut(b, `,"reason":"`, a.Reason, MaxReason)
 	return append(b, '}')
 }
 

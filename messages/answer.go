@@ -81,7 +81,8 @@ type Answer struct {
 // maxMessageText bounds the message of an answer, in bytes.
 const maxMessageText = 4096
 
-// AppendAnswer appends the record's JSON, without a newline.
+// AppendAnswer appends the record's JSON, without a newline. Reason and Field are cut at MaxReason bytes, Message at
+// 4096.
 func AppendAnswer(b []byte, a *Answer) []byte {
 	if a.Tx.IsZero() {
 		b = append(b, `{"tx":"`...)
@@ -94,10 +95,10 @@ func AppendAnswer(b []byte, a *Answer) []byte {
 		b = append(b, '"')
 	}
 	b = appendText(b, `,"participant":"`, a.Participant)
-	b = appendText(b, `,"reason":"`, a.Reason)
+	b = appendCut(b, `,"reason":"`, a.Reason, MaxReason)
 	b = appendText(b, `,"error":"`, string(a.Error))
-	b = appendText(b, `,"field":"`, a.Field)
-	b = appendText(b, `,"message":"`, cut(a.Message, maxMessageText))
+	b = appendCut(b, `,"field":"`, a.Field, MaxReason)
+	b = appendCut(b, `,"message":"`, a.Message, maxMessageText)
 	return append(b, '}')
 }
 

@@ -23,7 +23,8 @@ type Done struct {
 	Tx ID
 	// Vote echoes the effect's.
 	Vote uint64
-	// Heuristic, when not empty, says that the participant's resource had decided against the outcome, and how.
+	// Heuristic, when not empty, says that the participant's resource had decided against the outcome, and how; at
+	// most MaxReason bytes.
 	Heuristic string
 	// Working says that the participant is still applying the outcome: the leader need not send it again yet.
 	Working bool
@@ -73,11 +74,11 @@ func (d *Decoder) Effect(line []byte, e *Effect) error {
 	return s.end()
 }
 
-// AppendDone appends the record's JSON, without a newline.
+// AppendDone appends the record's JSON, without a newline. The heuristic is cut as by CutReason.
 func AppendDone(b []byte, d *Done) []byte {
 	b = appendID(b, `{"tx":"`, d.Tx)
 	b = appendNumber(b, `,"vote":`, int64(d.Vote))
-	b = appendText(b, `,"heuristic":"`, d.Heuristic)
+	b = appendCut(b, `,"heuristic":"`, d.Heuristic, MaxReason)
 	if d.Working {
 		b = append(b, `,"working":true`...)
 	}

@@ -29,7 +29,19 @@ const (
 )
 
 // AppendFinished appends the record's JSON, without a newline.
+//
+// Reasons are cut at MaxReason, and left out altogether when the record would be over MaxRecord with them (reasons of
+// control characters grow sixfold): who decided against the outcome is worth more than why.
 func AppendFinished(b []byte, f *Finished) []byte {
+	start := len(b)
+	b = appendFinished(b, f, MaxReason)
+	if len(b)-start > MaxRecord {
+		b = appendFinished(b[:start], f, 0)
+	}
+	return b
+}
+
+func appendFinished(b []byte, f *Finished, maxReason int) []byte {
 	b = appendID(b, `{"tx":"`, f.Tx)
 	b = appendNumber(b, `,"through":`, int64(f.Through))
 	if len(f.Heuristics) > 0 {
@@ -39,7 +51,7 @@ func AppendFinished(b []byte, f *Finished) []byte {
 				b = append(b, ',')
 			}
 			b = append(append(append(b, `{"participant":"`...), h.Participant...), '"')
-			b = append(appendText(b, `,"reason":"`, h.Reason), '}')
+			b = append(appendCut(b, `,"reason":"`, h.Reason, maxReason), '}')
 		}
 		b = append(b, ']')
 	}
@@ -99,7 +111,6 @@ func (d *Decoder) heuristic(s *scanner) (h HeuristicReport) {
 			s.onceIn("reason", 1)
 			h.Reason = s.text(MaxReason)
 		default:
-			s.sub = ""
 			s.unknown(key)
 		}
 	}

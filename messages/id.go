@@ -26,30 +26,34 @@ const idText = 36
 func NewID() ID { return ID(uuid.Must(uuid.NewV7())) }
 
 // ParseID reads the canonical text of an id: lower case, hyphenated, version 7, RFC variant.
-func ParseID(s string) (ID, error) { return parseID([]byte(s)) }
-
-func parseID(s []byte) (ID, error) {
-	var id ID
-	if len(s) != idText || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
-	}
-	i := 0
-	for k := 0; k < idText; k += 2 {
-		if s[k] == '-' {
-			k++
-		}
-		high, low := hexValue[s[k]], hexValue[s[k+1]]
-		if high|low > 0x0f {
-			return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
-		}
-		id[i] = high<<4 | low
-		i++
-	}
-	if id[6]>>4 != 7 || id[8]>>6 != 0b10 {
-		return ID{}, fmt.Errorf("id %.40q: %w", s, ErrBadID)
+func ParseID(s string) (ID, error) {
+	id, ok := parseID(s)
+	if !ok {
+		return ID{}, badID(s)
 	}
 	return id, nil
 }
+
+// octetAt is where each octet's two digits stand in an id's text.
+var octetAt = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+func parseID[T string | []byte](s T) (id ID, ok bool) {
+	if len(s) != idText || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, false
+	}
+	var all byte
+	for i, at := range octetAt {
+		high, low := hexValue[s[at]], hexValue[s[at+1]]
+		all |= high | low
+		id[i] = high<<4 | low
+	}
+	if all > 0x0f || id[6]>>4 != 7 || id[8]>>6 != 0b10 {
+		return ID{}, false
+	}
+	return id, true
+}
+
+func badID(s string) error { return fmt.Errorf("id %.40q: %w", s, ErrBadID) }
 
 // hexValue maps lower-case hexadecimal digits to their value and every other byte to 0xff.
 var hexValue = func() (table [256]byte) {
@@ -76,6 +80,9 @@ func (id ID) IsZero() bool { return id == ID{} }
 // Shard is the shard, from 0, that the transaction belongs to when there are n of them: the id's last four bytes, a
 // big-endian number and random in every UUIDv7, modulo n. It panics when n is not positive.
 func (id ID) Shard(n int) int {
+	if n <= 0 {
+		panic(fmt.Sprintf("messages: shard of %d shards", n))
+	}
 	return int(binary.BigEndian.Uint32(id[12:16]) % uint32(n))
 }
 
@@ -87,9 +94,9 @@ func (id ID) MarshalText() ([]byte, error) { return id.append(make([]byte, 0, id
 
 // UnmarshalText implements encoding.TextUnmarshaler; it accepts what ParseID accepts.
 func (id *ID) UnmarshalText(text []byte) error {
-	parsed, err := parseID(text)
-	if err != nil {
-		return err
+	parsed, ok := parseID(text)
+	if !ok {
+		return badID(string(text))
 	}
 	*id = parsed
 	return nil
@@ -98,11 +105,9 @@ func (id *ID) UnmarshalText(text []byte) error {
 const hexDigits = "0123456789abcdef"
 
 func (id ID) append(b []byte) []byte {
-	for i, octet := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			b = append(b, '-')
-		}
-		b = append(b, hexDigits[octet>>4], hexDigits[octet&0x0f])
+	text := [idText]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, at := range octetAt {
+		text[at], text[at+1] = hexDigits[id[i]>>4], hexDigits[id[i]&0x0f]
 	}
-	return b
+	return append(b, text[:]...)
 }

@@ -30,7 +30,7 @@ const (
 	MaxReason = 1024
 	// MaxTrace is the longest trace context (W3C traceparent), in bytes.
 	MaxTrace = 128
-	// MaxDepth is how deep the JSON of a payload may nest.
+	// MaxDepth is how many objects and arrays of a payload may stand inside one another.
 	MaxDepth = 128
 	// DefaultTimeout is a transaction's time to be decided when its client names none.
 	DefaultTimeout = 30 * time.Second

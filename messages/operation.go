@@ -49,14 +49,13 @@ func (d *Decoder) operation(s *scanner, submission bool) (op Operation) {
 	defer func() { s.seen = record }()
 	for first := true; s.list('{', '}', first); first = false {
 		key := s.key()
-		s.sub = ""
 		switch {
 		case string(key) == "participant" && submission:
 			s.onceIn("participant", bitOpParticipant)
 			op.Participant = d.name(s)
 		case string(key) == "keys":
 			s.onceIn("keys", bitOpKeys)
-			op.Keys = s.keys()
+			op.Keys = d.keys(s)
 		case string(key) == "payload":
 			s.onceIn("payload", bitOpPayload)
 			op.Payload = s.value()
@@ -80,15 +79,26 @@ func (s *scanner) onceIn(name string, bit uint32) {
 	s.seen |= 1 << bit
 }
 
-func (s *scanner) keys() (keys []string) {
+// keys reads the list of keys; nil for the empty list.
+func (d *Decoder) keys(s *scanner) []string {
+	if cap(d.spare) == 0 {
+		d.spare = make([]string, 0, spareKeys)
+	}
+	keys := d.spare
 	for first := true; s.list('[', ']', first); first = false {
+		s.element = len(keys)
 		if len(keys) == MaxKeys {
 			s.fail(fmt.Sprintf("more than %d keys", MaxKeys))
 			return nil
 		}
 		keys = append(keys, s.text(MaxKey))
 	}
-	return keys
+	s.element = -1
+	if s.fault != nil || len(keys) == 0 {
+		return nil
+	}
+	d.spare = keys[len(keys):]
+	return keys[:len(keys):len(keys)]
 }
 
 // appendOperations appends the list, with the participant of each when it is for a submission.

@@ -45,7 +45,8 @@ func AppendPrepare(b []byte, p *Prepare) []byte {
 	return append(b, '}')
 }
 
-// Prepare decodes a record into p, whose slices it reuses. Payloads are part of line.
+// Prepare decodes a record into p, whose Participants and Operations it reuses. Payloads are part of line; names and keys
+// are not, and may be kept.
 func (d *Decoder) Prepare(line []byte, p *Prepare) error {
 	*p = Prepare{Participants: p.Participants[:0], Operations: p.Operations[:0]}
 	s := newScanner(line)

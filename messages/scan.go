@@ -5,7 +5,6 @@ package messages
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -55,15 +54,17 @@ type scanner struct {
 	// plain: every byte is printable ASCII, so strings need no check for control bytes or UTF-8.
 	plain bool
 	fault *FieldError
-	// field is the key read last and index the element of the list being read (-1: none): the path of a fault.
-	field string
-	index int
-	sub   string
-	seen  uint32
+	// The path of a fault: field[index].sub[element]; the indices are -1 outside a list.
+	field   string
+	index   int
+	sub     string
+	element int
+	// seen has a bit for each field of the object being read that was there already.
+	seen uint32
 }
 
 func newScanner(line []byte) scanner {
-	s := scanner{data: line, index: -1}
+	s := scanner{data: line, index: -1, element: -1}
 	if len(line) > MaxRecord {
 		s.fault = &FieldError{Problem: fmt.Sprintf("%d bytes; at most %d", len(line), MaxRecord), Kind: ErrTooLarge}
 		return s
@@ -106,6 +107,9 @@ func (s *scanner) path() string {
 	}
 	if s.sub != "" {
 		path += "." + s.sub
+	}
+	if s.element >= 0 {
+		path += "[" + strconv.Itoa(s.element) + "]"
 	}
 	return path
 }
@@ -173,6 +177,11 @@ func (s *scanner) list(openByte, closeByte byte, first bool) bool {
 
 // key reads a field's name and the colon after it. Names are plain in this protocol: one with an escape is unknown.
 func (s *scanner) key() []byte {
+	if s.index >= 0 {
+		s.sub = ""
+	} else {
+		s.field = ""
+	}
 	raw := s.rawString()
 	if !s.expect(':') {
 		return nil
@@ -199,7 +208,7 @@ func (s *scanner) unknown(name []byte) {
 // require faults the record when a field was never seen.
 func (s *scanner) require(name string, bit uint32) {
 	if s.fault == nil && s.seen&(1<<bit) == 0 {
-		s.field, s.index, s.sub = name, -1, ""
+		s.field = name
 		s.fail("missing")
 	}
 }
@@ -267,18 +276,14 @@ func (s *scanner) text(limit int) string {
 	if s.fault != nil {
 		return ""
 	}
-	value := string(raw)
 	if bytes.IndexByte(raw, '\\') >= 0 {
-		if err := json.Unmarshal(s.data[s.pos-len(raw)-2:s.pos], &value); err != nil {
-			s.fail(err.Error())
-			return ""
-		}
+		raw = unescape(raw)
 	}
-	if len(value) > limit {
-		s.fail(fmt.Sprintf("%d bytes; at most %d", len(value), limit))
+	if len(raw) > limit {
+		s.fail(fmt.Sprintf("%d bytes; at most %d", len(raw), limit))
 		return ""
 	}
-	return value
+	return string(raw)
 }
 
 // id reads a transaction's id.
@@ -287,9 +292,9 @@ func (s *scanner) id() ID {
 	if s.fault != nil {
 		return ID{}
 	}
-	id, err := parseID(raw)
-	if err != nil {
-		s.fail(err.Error())
+	id, ok := parseID(raw)
+	if !ok {
+		s.fail(badID(string(raw)).Error())
 	}
 	return id
 }
@@ -337,27 +342,19 @@ func (s *scanner) truth() bool {
 	}
 }
 
-// version reads the field "v".
-func (s *scanner) version() {
-	if v := s.number(); s.fault == nil && v != Version {
-		s.fail(fmt.Sprintf("version %d; this reader knows %d", v, Version))
-		if v > Version {
-			s.fault.Kind = ErrNewerVersion
-		}
-	}
-}
-
 // end checks that nothing follows the record and gives its fault.
 func (s *scanner) end() error {
-	if s.fault == nil && s.peek() != 0 {
-		s.field, s.index, s.sub = "", -1, ""
-		s.fail(fmt.Sprintf("bytes after the record, at byte %d", s.pos))
+	if s.fault == nil {
+		if s.space(); s.pos != len(s.data) {
+			s.field = ""
+			s.fail(fmt.Sprintf("bytes after the record, at byte %d", s.pos))
+		}
 	}
-	if s.fault == nil && s.pos != len(s.data) {
-		s.fail(fmt.Sprintf("bytes after the record, at byte %d", s.pos))
+	if s.fault == nil {
+		return nil
 	}
-	if s.fault != nil {
-		return s.fault
+	if v := newerVersion(s.data); v != 0 {
+		return &FieldError{Field: "v", Problem: versionProblem(v), Kind: ErrNewerVersion}
 	}
-	return nil
+	return s.fault
 }

@@ -135,8 +135,8 @@ func (s Subjects) shard(verb string, shard int) string {
 // ParseLog reads a log subject: its kind, and the participant for kinds that have one. A subject that is not of the
 // protocol has KindUnknown.
 func (s Subjects) ParseLog(shard int, subject string) (kind Kind, participant string) {
-	rest, ok := strings.CutPrefix(subject, s.shard("log", shard)+".")
-	if !ok {
+	of, rest, ok := s.cutShard(subject, "log")
+	if !ok || of != shard {
 		return KindUnknown, ""
 	}
 	switch verb, name, found := strings.Cut(rest, "."); {
@@ -161,12 +161,31 @@ func LastToken(subject string) string {
 // ShardOf reads the shard out of a subject of the form prefix.verb.shard.participant, such as a commit's; ok is
 // false for anything else.
 func (s Subjects) ShardOf(subject string) (shard int, ok bool) {
-	rest, ok := strings.CutPrefix(subject, s.prefix()+".")
-	if !ok {
+	rest, ok := strings.CutPrefix(subject, s.prefix())
+	if !ok || rest == "" {
 		return 0, false
 	}
-	_, rest, _ = strings.Cut(rest, ".")
-	number, _, _ := strings.Cut(rest, ".")
+	verb, _, _ := strings.Cut(rest[1:], ".")
+	shard, name, ok := s.cutShard(subject, verb)
+	if !ok || !ValidName(verb) || !ValidName(name) {
+		return 0, false
+	}
+	return shard, true
+}
+
+// cutShard reads prefix.verb.shard.rest without allocating. A shard is a number as strconv.Itoa writes it.
+func (s Subjects) cutShard(subject, verb string) (shard int, rest string, ok bool) {
+	for _, token := range [...]string{s.prefix(), verb} {
+		after, found := strings.CutPrefix(subject, token)
+		if !found || after == "" || after[0] != '.' {
+			return 0, "", false
+		}
+		subject = after[1:]
+	}
+	number, rest, found := strings.Cut(subject, ".")
 	shard, err := strconv.Atoi(number)
-	return shard, err == nil && shard >= 0
+	if !found || err != nil || number[0] == '+' || number[0] == '-' || (number[0] == '0' && number != "0") {
+		return 0, "", false
+	}
+	return shard, rest, true
 }

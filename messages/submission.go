@@ -13,7 +13,8 @@ import (
 //	{"tx":"…","timeout_ms":30000,"operations":[{"participant":"bank-a","keys":["a/1"],"payload":{…}}],"trace":"00-…"}
 type Submission struct {
 	Tx ID
-	// TimeoutMS is the time to be decided, in milliseconds, from MinTimeout to MaxTimeout; 0 means DefaultTimeout.
+	// TimeoutMS is the time to be decided, in milliseconds, from MinTimeout to MaxTimeout; 0 means DefaultTimeout, and
+	// is written by leaving the field out.
 	TimeoutMS int64
 	// Operations are 1 to MaxOperations; those of one participant form its branch, in this order.
 	Operations []Operation
@@ -42,8 +43,9 @@ func AppendSubmission(b []byte, sub *Submission) []byte {
 	return append(b, '}')
 }
 
-// Submission decodes a record into sub, whose slice it reuses, and checks every limit. Payloads are part of line. On an
-// error sub.Tx still holds the id when the record had a readable one, so that the error can be answered.
+// Submission decodes a record into sub, whose Operations it reuses, and checks every limit. Payloads are part of line. On an
+// error sub.Tx still holds the id when the record had a readable one (the first of two), so that the error can be
+// answered.
 func (d *Decoder) Submission(line []byte, sub *Submission) error {
 	*sub = Submission{Operations: sub.Operations[:0]}
 	s := newScanner(line)
@@ -51,7 +53,9 @@ func (d *Decoder) Submission(line []byte, sub *Submission) error {
 		switch key := s.key(); string(key) {
 		case "tx":
 			s.once("tx", bitTx)
-			sub.Tx = s.id()
+			if id := s.id(); s.fault == nil {
+				sub.Tx = id
+			}
 		case "v":
 			s.once("v", bitVersion)
 			s.version()

@@ -2,9 +2,13 @@
 
 package messages
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
-// value reads any JSON value, checks it whole and gives its bytes, which are part of the scanned line.
+// value reads any JSON value, checks it whole and gives its bytes, which are part of the scanned line. A newline in it
+// is a fault: the value could not be written into a record again.
 func (s *scanner) value() []byte {
 	if s.fault != nil {
 		return nil
@@ -15,15 +19,22 @@ func (s *scanner) value() []byte {
 	if s.fault != nil {
 		return nil
 	}
-	return s.data[start:s.pos:s.pos]
+	value := s.data[start:s.pos:s.pos]
+	if !s.plain && bytes.IndexByte(value, '\n') >= 0 {
+		s.fail("has a newline; a record is one line")
+		return nil
+	}
+	return value
 }
 
+// skip passes over a value that stands inside depth objects and arrays.
 func (s *scanner) skip(depth int) {
-	if depth > MaxDepth {
+	c := s.peek()
+	if depth >= MaxDepth && (c == '{' || c == '[') {
 		s.fail(fmt.Sprintf("nested deeper than %d", MaxDepth))
 		return
 	}
-	switch c := s.peek(); {
+	switch {
 	case c == '"':
 		s.rawString()
 	case c == '{':
