@@ -30,9 +30,9 @@ var (
 	}, "tx", "participants", "expires", "operations")}
 
 	votes = kind[VoteRecord]{(*Decoder).Vote, AppendVote, func(v *VoteRecord) wireRecord {
-		return wireRecord{Tx: v.Tx.String(), Vote: json.RawMessage(strconv.Quote(v.Vote.String())), Reason: v.Reason}
+		return wireRecord{Tx: v.Tx.String(), Vote: json.RawMessage(strconv.Quote(v.Vote.String())), Reason: v.Reason, Held: v.Held}
 	}, object(map[string]rule{
-		"tx": wireID, "v": version, "vote": oneOf(`"yes"`, `"no"`, `"read-only"`), "reason": wireReason,
+		"held": oneOf("true", "false"), "tx": wireID, "v": version, "vote": oneOf(`"yes"`, `"no"`, `"read-only"`), "reason": wireReason,
 	}, "tx", "vote")}
 
 	aborts = kind[Abort]{(*Decoder).Abort, AppendAbort, func(a *Abort) wireRecord {
@@ -121,7 +121,7 @@ func fewParticipants(raw json.RawMessage) bool {
 
 func outcomeOrError(raw json.RawMessage) bool {
 	members, _ := membersOf(raw)
-	failed := members["error"] != nil && !bytes.Equal(members["error"], []byte(`""`))
+	failed := members["error"] != nil && !bytes.Equal(members["error"][0], []byte(`""`))
 	return (members["outcome"] != nil) != failed
 }
 

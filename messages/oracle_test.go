@@ -107,8 +107,8 @@ func both(one, other rule) rule {
 func object(fields map[string]rule, required ...string) rule {
 	return func(raw json.RawMessage) bool {
 		members, ok := membersOf(raw)
-		for name, value := range members {
-			if check, known := fields[name]; !known || !check(value) {
+		for name, values := range members {
+			if check, known := fields[name]; !known || len(values) != 1 || !check(values[0]) {
 				return false
 			}
 		}
@@ -119,13 +119,14 @@ func object(fields map[string]rule, required ...string) rule {
 	}
 }
 
-// membersOf gives the fields of an object; ok is false when it is none, or names a field twice or with escapes.
-func membersOf(raw json.RawMessage) (members map[string]json.RawMessage, ok bool) {
+// membersOf gives the values of an object's fields, of each as often as it is there; ok is false when it is no object.
+// A name with escapes is kept as it is written, quotes and all.
+func membersOf(raw json.RawMessage) (members map[string][]json.RawMessage, ok bool) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return nil, false
 	}
-	members, ok = map[string]json.RawMessage{}, true
+	members, ok = map[string][]json.RawMessage{}, true
 	for decoder.More() {
 		token, err := decoder.Token()
 		name, isName := token.(string)
@@ -133,15 +134,13 @@ func membersOf(raw json.RawMessage) (members map[string]json.RawMessage, ok bool
 			return nil, false
 		}
 		var value json.RawMessage
-		plainly := bytes.HasSuffix(raw[:decoder.InputOffset()], []byte(`"`+name+`"`))
+		if !bytes.HasSuffix(raw[:decoder.InputOffset()], []byte(`"`+name+`"`)) {
+			name = strconv.Quote(name)
+		}
 		if decoder.Decode(&value) != nil {
 			return nil, false
 		}
-		if plainly && members[name] == nil {
-			members[name] = value
-		} else {
-			ok = false
-		}
+		members[name] = append(members[name], value)
 	}
 	_, err := decoder.Token()
 	return members, ok && err == nil
@@ -168,6 +167,7 @@ type wireRecord struct {
 	TimeoutMS    int64           `json:"timeout_ms,omitempty"`
 	Operations   []wireOperation `json:"operations,omitempty"`
 	Trace        string          `json:"trace,omitempty"`
+	Held         bool            `json:"held,omitempty"`
 	Vote         json.RawMessage `json:"vote,omitempty"`
 	Through      uint64          `json:"through,omitempty"`
 	Heuristics   []wireHeuristic `json:"heuristics,omitempty"`
@@ -193,11 +193,17 @@ func (w wireRecord) text() string {
 
 func sequence(n uint64) json.RawMessage { return strconv.AppendUint(nil, n, 10) }
 
+func isNewer(line []byte) bool {
+	members, ok := membersOf(line)
+	versions := members["v"]
+	return ok && depth(line) <= 256 && len(versions) == 1 && number(2, 1<<53-1)(versions[0])
+}
+
 // judge gives what encoding/json reads in a line that keeps the rule, and the sentinel for one that does not.
 func judge(line []byte, keeps rule) (record wireRecord, err error) {
 	if !utf8.Valid(line) || !json.Valid(line) {
 		err = ErrMalformed
-	} else if members, ok := membersOf(line); ok && depth(line) <= 256 && number(2, 1<<53-1)(members["v"]) {
+	} else if isNewer(line) {
 		return wireRecord{}, ErrNewerVersion
 	} else if !keeps(bytes.TrimSpace(line)) {
 		err = ErrMalformed

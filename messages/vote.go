@@ -55,6 +55,9 @@ func AppendVote(b []byte, v *VoteRecord) []byte {
 	b = append(append(b, `,"vote":"`...), v.Vote.String()...)
 	b = append(b, '"')
 	b = appendCut(b, `,"reason":"`, v.Reason, MaxReason)
+	if v.Held {
+		b = append(b, `,"held":true`...)
+	}
 	return append(b, '}')
 }
 
