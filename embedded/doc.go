@@ -35,7 +35,9 @@
 //   - The lock is advisory. It holds back other users of this package, not a
 //     stand-alone nats-server on the same directory, and on a network file
 //     system it is as good as that system's flock.
-//   - A disk that runs full makes JetStream refuse writes. Nothing acknowledged
-//     is lost, but a stream that met the full disk stays read-only until the
-//     server is started again with space free. Bound it with Config.MaxStore.
+//   - A disk that runs full is worse than a limit that is reached. Nothing that
+//     was acknowledged is lost, but a stream that met the full disk leaves
+//     publishes unanswered, also when space is free again, until the server is
+//     restarted. At Config.MaxStore, by contrast, a publish is refused with an
+//     error, and accepted again once something has been deleted.
 package embedded

@@ -151,7 +151,8 @@ func TestConnectTakesOptions(t *testing.T) {
 	}
 }
 
-// A full store refuses what is new and deletes nothing that is old.
+// A full store refuses what is new, deletes nothing that is old, and goes on
+// once there is room.
 func TestMaxStore(t *testing.T) {
 	const limit = 1 << 20
 	s := start(t, Config{Dir: t.TempDir(), MaxStore: limit})
@@ -169,6 +170,12 @@ func TestMaxStore(t *testing.T) {
 	if got := stored(t, nc); len(got) != n-1 || n-1 < 7 {
 		t.Errorf("%d messages stored, %d acknowledged, of an eighth of the limit each", len(got), n-1)
 	}
+	js, err := jetstream.New(nc)
+	must(t, err)
+	stream, err := js.Stream(t.Context(), "log")
+	must(t, err)
+	must(t, stream.Purge(t.Context()))
+	must(t, publish(nc, payload))
 }
 
 func TestUnusableDirectory(t *testing.T) {
