@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package messages
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+)
+
+var (
+	drawID = rapid.Custom(func(t *rapid.T) (id ID) {
+		copy(id[:], rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "octets"))
+		id[6], id[8] = id[6]&0x0f|0x70, id[8]&0x3f|0x80
+		return id
+	})
+	drawName     = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)
+	drawSequence = rapid.Uint64Range(0, safe)
+	drawMillis   = rapid.Int64Range(0, safe)
+	drawPayload  = rapid.Custom(func(t *rapid.T) json.RawMessage {
+		b, err := json.Marshal(rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.Float64())).Draw(t, "payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	})
+)
+
+func drawText(t *rapid.T, label string, limit int) string {
+	return cut(rapid.String().Draw(t, label), limit)
+}
+
+func drawOperations(t *rapid.T, participants []string) []Operation {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) (op Operation) {
+		if participants != nil {
+			op.Participant = rapid.SampledFrom(participants).Draw(t, "participant")
+		}
+		if rapid.Bool().Draw(t, "has a payload") {
+			op.Payload = drawPayload.Draw(t, "payload")
+		}
+		op.Keys = rapid.SliceOfN(rapid.StringN(0, 20, 80), 0, 70).Draw(t, "keys")
+		return op
+	}), 1, 5).Draw(t, "operations")
+}
+
+func drawNames(t *rapid.T) []string {
+	return rapid.SliceOfNDistinct(drawName, 1, MaxParticipants, rapid.ID[string]).Draw(t, "names")
+}
+
+// roundTrip decodes what is encoded, twice into the same record.
+func roundTrip[R any](t *rapid.T, k kind[R], record *R) {
+	line := k.encode(nil, record)
+	if broken, err := k.check(line); broken != "" || err != nil {
+		t.Fatalf("%s: %s %v", line, broken, err)
+	}
+	var d Decoder
+	var back R
+	if err := k.decode(&d, line, &back); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	if got, want := k.view(&back).text(), k.view(record).text(); got != want {
+		t.Fatalf("encoded %s\ndecoded %s", want, got)
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for name, draw := range map[string]func(*rapid.T){
+		"prepare": func(t *rapid.T) {
+			roundTrip(t, prepares, &Prepare{Tx: drawID.Draw(t, "tx"), Participants: drawNames(t),
+				Expires: drawMillis.Draw(t, "expires"), Operations: drawOperations(t, nil), Trace: drawText(t, "trace", MaxTrace)})
+		},
+		"vote": func(t *rapid.T) {
+			roundTrip(t, votes, &VoteRecord{Tx: drawID.Draw(t, "tx"), Held: rapid.Bool().Draw(t, "held"),
+				Vote:   rapid.SampledFrom([]Vote{VoteYes, VoteNo, VoteReadOnly}).Draw(t, "vote"),
+				Reason: drawText(t, "reason", MaxReason)})
+		},
+		"abort": func(t *rapid.T) {
+			roundTrip(t, aborts, &Abort{Tx: drawID.Draw(t, "tx"), Reason: drawText(t, "reason", MaxReason)})
+		},
+		"finished": func(t *rapid.T) {
+			f := &Finished{Tx: drawID.Draw(t, "tx"), Through: drawSequence.Draw(t, "through")}
+			for _, name := range drawNames(t) {
+				f.Heuristics = append(f.Heuristics, HeuristicReport{name, drawText(t, "reason", MaxReason)})
+			}
+			roundTrip(t, finisheds, f)
+		},
+		"effect": func(t *rapid.T) {
+			roundTrip(t, effects, &Effect{drawID.Draw(t, "tx"), drawSequence.Draw(t, "vote"), drawMillis.Draw(t, "expires")})
+		},
+		"done": func(t *rapid.T) {
+			roundTrip(t, dones, &Done{drawID.Draw(t, "tx"), drawSequence.Draw(t, "vote"),
+				drawText(t, "heuristic", MaxReason), rapid.Bool().Draw(t, "working")})
+		},
+		"submission": func(t *rapid.T) {
+			roundTrip(t, submissions, &Submission{Tx: drawID.Draw(t, "tx"), Operations: drawOperations(t, drawNames(t)),
+				TimeoutMS: rapid.SampledFrom([]int64{0, 1000, 86400000}).Draw(t, "timeout"), Trace: drawText(t, "trace", MaxTrace)})
+		},
+		"answer": func(t *rapid.T) { roundTrip(t, answers, drawAnswer(t)) },
+		"wait":   func(t *rapid.T) { roundTrip(t, waits, &Wait{drawID.Draw(t, "tx")}) },
+	} {
+		t.Run(name, func(t *testing.T) { rapid.Check(t, draw) })
+	}
+}
+
+func drawAnswer(t *rapid.T) *Answer {
+	a := &Answer{Tx: drawID.Draw(t, "tx"), Participant: drawName.Draw(t, "participant"), Reason: drawText(t, "reason", MaxReason)}
+	if rapid.Bool().Draw(t, "decided") {
+		a.Outcome = rapid.SampledFrom([]Outcome{Committed, Aborted}).Draw(t, "outcome")
+		return a
+	}
+	a.Error, a.Field, a.Message = CodeInvalid, drawText(t, "field", MaxReason), drawText(t, "message", maxMessageText)
+	if rapid.Bool().Draw(t, "without an id") {
+		a.Tx = ID{}
+	}
+	return a
+}
+
+// TestReasonsAreCut: whatever a reason is made of, the record that carries it decodes.
+func TestReasonsAreCut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		reason := strings.Repeat(string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes")), rapid.IntRange(1, 300).Draw(t, "times"))
+		kept := CutReason(reason)
+		if len(kept) > MaxReason || !utf8.ValidString(kept) || (reason != "" && kept == "") {
+			t.Fatalf("%q is cut to %d bytes, %q", reason, len(kept), kept)
+		}
+		if utf8.ValidString(reason) && (!strings.HasPrefix(reason, kept) || (len(kept) < MaxReason-3 && kept != reason)) {
+			t.Fatalf("%q is cut to %q", reason, kept)
+		}
+		id := drawID.Draw(t, "tx")
+		roundTrip(t, votes, &VoteRecord{Tx: id, Vote: VoteNo, Reason: kept})
+		for name, line := range map[string][]byte{
+			"vote":     AppendVote(nil, &VoteRecord{Tx: id, Vote: VoteNo, Reason: reason}),
+			"abort":    AppendAbort(nil, &Abort{Tx: id, Reason: reason}),
+			"done":     AppendDone(nil, &Done{Tx: id, Heuristic: reason}),
+			"finished": AppendFinished(nil, &Finished{Tx: id, Heuristics: []HeuristicReport{{"a", reason}}}),
+			"answer":   AppendAnswer(nil, &Answer{Tx: id, Outcome: Aborted, Reason: reason, Field: reason, Message: reason}),
+		} {
+			if broken, err := kinds[name].check(line); broken != "" || err != nil {
+				t.Fatalf("%s: %s %v", name, broken, err)
+			}
+		}
+	})
+}
+
+// TestFinishedFits: the record that ends a transaction is never too large to be read.
+func TestFinishedFits(t *testing.T) {
+	f := Finished{Tx: NewID(), Through: 1}
+	for i := range MaxParticipants {
+		f.Heuristics = append(f.Heuristics, HeuristicReport{strings.Repeat("p", 60) + string(rune('0'+i/10)) + string(rune('0'+i%10)),
+			strings.Repeat("\x01", MaxReason)})
+	}
+	line := AppendFinished([]byte("before"), &f)[len("before"):]
+	var d Decoder
+	var back Finished
+	if err := d.Finished(line, &back); err != nil || len(back.Heuristics) != MaxParticipants || back.Heuristics[0].Reason != "" {
+		t.Errorf("%d heuristics, %v", len(back.Heuristics), err)
+	}
+}
+
+// TestInvalidUTF8IsReplaced: keys are the caller's; the encoder never writes what no decoder accepts.
+func TestInvalidUTF8IsReplaced(t *testing.T) {
+	line := AppendSubmission(nil, &Submission{Tx: NewID(), Operations: []Operation{{Participant: "a", Keys: []string{"x\xff\xfe\u00e9\xc3"}}}})
+	var d Decoder
+	var back Submission
+	if err := d.Submission(line, &back); err != nil || back.Operations[0].Keys[0] != "x\ufffd\ufffdé\ufffd" {
+		t.Errorf("%q, %v", back.Operations, err)
+	}
+}
+
+// TestKeysAreKept: the keys of one record survive the decoding of the next into the same struct.
+func TestKeysAreKept(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d Decoder
+		var p Prepare
+		var kept, want [][]string
+		for range 20 {
+			keys := rapid.SliceOfN(rapid.StringN(0, 5, 20), 0, 80).Draw(t, "keys")
+			line := AppendPrepare(nil, &Prepare{Tx: NewID(), Participants: []string{"a"}, Operations: []Operation{{Keys: keys}, {Keys: keys}}})
+			if rapid.Bool().Draw(t, "broken") {
+				if err := d.Prepare(line[:len(line)-3], &p); err == nil {
+					t.Fatal("half a record is accepted")
+				}
+			}
+			if err := d.Prepare(line, &p); err != nil {
+				t.Fatal(err)
+			}
+			for _, op := range p.Operations {
+				kept, want = append(kept, op.Keys), append(want, keys)
+				if cap(op.Keys) != len(op.Keys) {
+					t.Fatal("appending to the keys would write into another record's")
+				}
+			}
+		}
+		if !slices.EqualFunc(kept, want, slices.Equal) {
+			t.Fatalf("kept %q\nexpected %q", kept, want)
+		}
+	})
+}
