@@ -9,5 +9,13 @@
 // and bytes after the object make a record malformed. Every reader of the log uses this package's decoders or
 // must match them, because all readers have to ignore exactly the same records.
 //
+// What else implementations in other languages must match; testdata/vectors.json has a case of each:
+//   - Names of fields, ids, votes, outcomes and participants' names are written without escapes, and fields by exact case.
+//   - null stands for no field but a payload. Numbers are whole, from 0 to 2^53-1, without sign, fraction or exponent.
+//   - In reasons, keys and traces an escaped lone surrogate is read as U+FFFD. Limits count bytes of UTF-8 after unescaping.
+//   - A record that is faulty, but is a JSON object with one "v" that is a larger whole number than Version, is not
+//     malformed but of a newer version, wherever "v" stands in it and whatever else is wrong with it.
+//   - Fields given twice inside a payload are the participant's business.
+//
 // The package performs no I/O and imports the standard library and google/uuid alone.
 package messages

@@ -34,6 +34,7 @@ func (v Vote) String() string {
 // VoteRecord is the log record of a vote; the subject says whose it is.
 //
 //	{"tx":"…","vote":"no","reason":"account 7 is overdrawn"}
+//	{"tx":"…","vote":"no","reason":"gave up: no answer from the store","held":true}
 type VoteRecord struct {
 	Tx   ID
 	Vote Vote
