@@ -276,6 +276,8 @@ type Debt struct {
 	Participant string
 	// Outcomes that it has not said to be done.
 	Outcomes int
+	// Voted are those of them that answer its yes: there it may be in doubt.
+	Voted int
 	// Since is when the oldest of them was decided, in Unix milliseconds.
 	Since int64
 }
@@ -296,6 +298,9 @@ func (d *Delivery) Debts(debts []Debt) []Debt {
 				debts = append(debts, Debt{Participant: owed.peer.name, Since: o.since})
 			}
 			debts[k].Outcomes++
+			if owed.vote > 0 {
+				debts[k].Voted++
+			}
 			debts[k].Since = min(debts[k].Since, o.since)
 		}
 	}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"slices"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// answer adds an answer to what a client is sent at the next flush.
+func (l *leader) answer(reply string, a *messages.Answer) {
+	if reply == "" {
+		return // nobody asked
+	}
+	body := append(messages.AppendAnswer(l.answers[reply], a), '\n')
+	if len(body) >= messages.MaxMessage/2 {
+		l.publish(reply, "", body)
+		body = body[:0]
+	}
+	l.answers[reply] = body
+}
+
+// answerAll answers everyone who waits for a transaction, which is live no more.
+func (l *leader) answerAll(tx messages.ID, a *messages.Answer) {
+	if waiting := l.live[tx]; waiting != nil {
+		for _, reply := range waiting.waiters {
+			l.answer(reply, a)
+		}
+		l.liveBytes -= waiting.bytes
+		delete(l.live, tx)
+	}
+	if others, ok := l.waiting[tx]; ok {
+		for _, reply := range others {
+			l.answer(reply, a)
+		}
+		delete(l.waiting, tx)
+	}
+}
+
+// flush sends what the inputs of this round led to: answers first, a client waits for them.
+func (l *leader) flush() {
+	for reply, body := range l.answers {
+		if len(body) > 0 {
+			l.publish(reply, "", body)
+		}
+		delete(l.answers, reply)
+	}
+	for name, rollbacks := range l.presumed {
+		l.sendEffects(name, nil, rollbacks)
+		delete(l.presumed, name)
+	}
+	now := nowMilli()
+	for name := range l.delivery.Waiting() {
+		for {
+			s := &l.scratch
+			s.commits, s.rollbacks = l.delivery.Batch(name, now, s.commits[:0], s.rollbacks[:0])
+			if len(s.commits)+len(s.rollbacks) == 0 {
+				break
+			}
+			l.sendEffects(name, s.commits, s.rollbacks)
+		}
+	}
+}
+
+// sendEffects brings outcomes to a participant, which answers to its done subject. A lost one is sent again.
+func (l *leader) sendEffects(participant string, commits, rollbacks []messages.Effect) {
+	done := l.subjects.Done(l.shard, participant)
+	l.sendBatch(l.subjects.Commit(l.shard, participant), done, commits)
+	l.sendBatch(l.subjects.Rollback(l.shard, participant), done, rollbacks)
+}
+
+func (l *leader) sendBatch(subject, reply string, effects []messages.Effect) {
+	if len(effects) == 0 {
+		return
+	}
+	l.metrics.effects.Add(float64(len(effects)))
+	for batch := range slices.Chunk(effects, messages.MaxRecords) {
+		body := l.scratch.record[:0]
+		for i := range batch {
+			body = append(messages.AppendEffect(body, &batch[i]), '\n')
+		}
+		l.publish(subject, reply, body)
+		l.scratch.record = body
+	}
+}
+
+// publish sends over core NATS. What it cannot send is lost, as on a network: clients ask again, outcomes are sent again.
+func (l *leader) publish(subject, reply string, body []byte) {
+	if err := l.nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Data: body}); err != nil {
+		l.metrics.publishFailures.Inc()
+		l.log.WithError(err).WithField("subject", subject).Debug("not sent")
+	}
+}
+
+// onDone takes a participant's answers. (A message with a status and no body says that nobody is there to hear.)
+func (l *leader) onDone(msg *nats.Msg) {
+	participant := messages.LastToken(msg.Subject)
+	now := nowMilli()
+	for line := range messages.Lines(msg.Data) {
+		var done messages.Done
+		if err := l.decoder.Done(line, &done); err != nil {
+			l.metrics.malformed.Inc()
+			continue
+		}
+		if done.Heuristic != "" {
+			l.metrics.heuristics.Inc()
+			l.log.WithField("tx", done.Tx).WithField("participant", participant).WithField("reason", done.Heuristic).
+				Error("heuristic: the participant's resource decided against the outcome; its data has to be mended by hand")
+		}
+		if finished, ok := l.delivery.Done(participant, &done, now); ok {
+			l.finished = append(l.finished, finished)
+		}
+	}
+	if len(l.finished) >= messages.MaxRecords {
+		l.writeFinished()
+	}
+}
+
+// onWait answers with a transaction's outcome, as soon as it is known.
+func (l *leader) onWait(msg *nats.Msg) {
+	for line := range messages.Lines(msg.Data) {
+		var wait messages.Wait
+		if err := l.decoder.Wait(line, &wait); err != nil {
+			l.answer(msg.Reply, invalid(wait.Tx, err))
+			continue
+		}
+		l.wait(wait.Tx, msg.Reply)
+	}
+}
+
+func (l *leader) wait(tx messages.ID, reply string) {
+	outcome, refuser, reason, known := l.fold.Lookup(tx)
+	switch {
+	case outcome != messages.Undecided:
+		l.answer(reply, &messages.Answer{Tx: tx, Outcome: outcome, Participant: refuser, Reason: reason})
+	case l.live[tx] != nil:
+		l.join(tx, l.live[tx], reply)
+	case !known:
+		l.searchHistory(tx, reply)
+	case slices.Contains(l.waiting[tx], reply):
+	case len(l.waiting[tx]) >= maxWaiters:
+		l.answer(reply, overloaded(tx, "too many callers wait for this transaction already"))
+	default:
+		l.waiting[tx] = append(l.waiting[tx], reply)
+	}
+}

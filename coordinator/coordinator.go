@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// Coordinator leads the shards of a cluster and answers queries about them. See New.
+type Coordinator struct {
+	cfg         Config
+	nc          *nats.Conn
+	js          jetstream.JetStream
+	subjects    messages.Subjects
+	checkpoints jetstream.KeyValue
+	registry    registry
+	metrics     *metrics
+	leaders     []*leader
+	ready       chan struct{}
+	once        sync.Once
+}
+
+// New gives a coordinator on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent
+// yet.
+func New(nc *nats.Conn, cfg Config) (*Coordinator, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: %w", err)
+	}
+	metrics, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: metrics: %w", err)
+	}
+	return &Coordinator{
+		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix},
+		metrics: metrics, ready: make(chan struct{}),
+	}, nil
+}
+
+// Ready is closed once every shard is led and the API answers.
+func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
+
+// Healthy is nil while the coordinator can do its work; the error says why it cannot.
+func (c *Coordinator) Healthy() error {
+	if !c.nc.IsConnected() {
+		return fmt.Errorf("not connected to NATS: %s", c.nc.Status())
+	}
+	select {
+	case <-c.ready:
+		return nil
+	default:
+		return errors.New("the shards' logs are being replayed")
+	}
+}
+
+// Run leads until ctx ends, then drains: open transactions get Config.DrainTimeout to be decided, who still waits is told
+// to ask another coordinator, and a checkpoint is left. It returns nil after a drain and an error when the coordinator
+// cannot go on: a log that lost data (ErrLogLost), unsafe settings (ErrStreamSettings), a record of a newer protocol
+// version, or JetStream out of reach at the start. It must be called once.
+func (c *Coordinator) Run(ctx context.Context) error {
+	streams, err := c.openStorage(ctx)
+	if err != nil {
+		return fmt.Errorf("coordinator: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for shard, stream := range streams {
+		c.leaders = append(c.leaders, newLeader(c, shard, stream))
+	}
+	stopRegistry, err := c.registry.watch(ctx, c.onRegistered)
+	if err != nil {
+		return fmt.Errorf("coordinator: %w", err)
+	}
+	defer stopRegistry()
+	var running sync.WaitGroup
+	errs := make([]error, len(c.leaders))
+	for i, l := range c.leaders {
+		running.Go(func() {
+			if errs[i] = l.run(ctx); errs[i] != nil {
+				cancel(errs[i]) // a coordinator that lost a shard does not pretend to be whole
+			}
+		})
+	}
+	stopAPI, err := c.serveWhenLed(ctx)
+	if err != nil {
+		cancel(err)
+	}
+	running.Wait()
+	if stopAPI != nil {
+		stopAPI()
+	}
+	if err := errors.Join(append(errs, err)...); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("coordinator: %w", err)
+	}
+	return nil
+}
+
+func (c *Coordinator) openStorage(ctx context.Context) ([]jetstream.Stream, error) {
+	streams := make([]jetstream.Stream, c.cfg.Shards)
+	for shard := range streams {
+		stream, err := openLog(ctx, c.js, c.subjects, shard, &c.cfg)
+		if err != nil {
+			return nil, err
+		}
+		streams[shard] = stream
+	}
+	var err error
+	c.checkpoints, err = openBucket(ctx, c.js, c.subjects.CheckpointsBucket(), "Assent: where each shard's log is read from", c.cfg.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	c.registry.bucket, err = openBucket(ctx, c.js, c.subjects.ParticipantsBucket(), "Assent: the participants that have registered", c.cfg.Replicas)
+	return streams, err
+}
+
+// onRegistered makes every leader send again what a participant that has just registered is owed.
+func (c *Coordinator) onRegistered(ctx context.Context, name string) {
+	for _, l := range c.leaders {
+		select {
+		case l.registered <- name:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// serveWhenLed opens the API once every shard is led.
+func (c *Coordinator) serveWhenLed(ctx context.Context) (stop func(), err error) {
+	for _, l := range c.leaders {
+		select {
+		case <-l.led:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+	stop, err = c.serveAPI(ctx)
+	if err == nil {
+		c.once.Do(func() { close(c.ready) })
+	}
+	return stop, err
+}

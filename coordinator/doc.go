@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package coordinator leads shards: it takes submissions, writes their prepares to the shard's log, follows the log with
+// the fold of internal/protocol, tells clients and participants the outcomes, expires what nobody decided, and trims
+// what nobody needs.
+//
+// It guarantees that every transaction whose first prepare reached the log ends, once the log and one coordinator are up;
+// that a client is told only what the log says; and that participants hear the outcome until they are done. It keeps
+// nothing of its own but a checkpoint, so any coordinator can take over any shard, and two that lead one shard at once
+// disagree about nothing: they only do some work twice.
+//
+//	               submissions            prepare, vote, abort, finished
+//	client ──────────────────▶ leader ◀────────────────────────────────── log (JetStream)
+//	       ◀────────────────── │   ▲ └─────────── prepare, abort, finished ──▶
+//	             answers       │   │ done
+//	         commit, rollback  ▼   │
+//	                        participant ─────── vote ──▶ log
+//
+// Each shard has one leader, one goroutine that owns the fold, the delivery and the list of waiting clients: it
+// receives, folds, and carries out the effects.
+package coordinator

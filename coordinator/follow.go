@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sirupsen/logrus"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// tailBytes bounds what the server sends ahead to a follower of the log.
+const tailBytes = 8 << 20
+
+// follow delivers the log from a sequence on to l.tail, in order and without gaps, until ctx ends or stop is called.
+func (l *leader) follow(ctx context.Context, from uint64) (stop func(), err error) {
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   max(from, 1),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("follow the log of shard %d: %w", l.shard, err)
+	}
+	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
+		select {
+		case l.tail <- msg:
+		case <-ctx.Done():
+		}
+	}, jetstream.PullMaxMessagesWithBytesLimit(2*messages.MaxRecords, tailBytes),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			l.log.WithError(err).Debug("following the log")
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("follow the log of shard %d: %w", l.shard, err)
+	}
+	return consuming.Stop, nil
+}
+
+// replay reads the log to where it ended when the leader came, without acting on it; then what is still open is acted on.
+func (l *leader) replay(ctx context.Context) error {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	end := info.State.LastSeq
+	l.fold.Replay()
+	for info.State.Msgs > 0 && l.fold.Sequence() < end {
+		select {
+		case msg := <-l.tail:
+			if err := l.onLog(msg); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	l.fold.Live()
+	l.perform()
+	return nil
+}
+
+// onLog folds one message of the log and carries out its effects.
+func (l *leader) onLog(msg jetstream.Msg) error {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	name := l.parse(msg.Subject())
+	at := meta.Timestamp.UnixMilli()
+	malformed := l.fold.Stats().Malformed
+	if err := l.fold.Message(meta.Sequence.Stream, at, name.kind, name.participant, msg.Data()); err != nil {
+		return fmt.Errorf("shard %d, sequence %d: %w: upgrade this coordinator", l.shard, meta.Sequence.Stream, err)
+	}
+	if stats := l.fold.Stats(); stats.Malformed > malformed {
+		l.metrics.malformed.Add(float64(stats.Malformed - malformed))
+		l.log.WithError(stats.LastMalformed).WithFields(logrus.Fields{
+			"sequence": meta.Sequence.Stream, "subject": msg.Subject(),
+		}).Warn("malformed records in the log were ignored")
+	}
+	l.history.saw(meta.Sequence.Stream, at, len(msg.Data()))
+	l.perform()
+	return nil
+}
+
+// parse reads a log subject; each is parsed once.
+func (l *leader) parse(subject string) subjectName {
+	name, ok := l.names[subject]
+	if !ok {
+		name.kind, name.participant = l.subjects.ParseLog(l.shard, subject)
+		if len(l.names) > 4096 { // garbage subjects must not grow it without end
+			clear(l.names)
+		}
+		l.names[subject] = name
+	}
+	return name
+}
+
+// perform carries out the fold's effects; answers, commits and rollbacks wait for the flush that follows.
+func (l *leader) perform() {
+	now := nowMilli()
+	for _, e := range l.fold.Take() {
+		switch e.Kind {
+		case protocol.Decided:
+			l.onDecided(&e)
+		case protocol.Send:
+			if e.Presumed {
+				l.presumed[e.Participant] = append(l.presumed[e.Participant], messages.Effect{Tx: e.Tx, Vote: e.Vote})
+			} else {
+				l.delivery.Owe(e, now)
+			}
+		case protocol.Finished:
+			l.delivery.Forget(e.Tx)
+		}
+	}
+}
+
+func (l *leader) onDecided(e *protocol.Effect) {
+	delete(l.aborting, e.Tx)
+	l.metrics.decided(e.Outcome)
+	if l.cfg.Log.IsLevelEnabled(logrus.DebugLevel) {
+		l.log.WithFields(logrus.Fields{"tx": e.Tx, "outcome": e.Outcome, "participant": e.Participant, "reason": e.Reason}).Debug("decided")
+	}
+	l.answerAll(e.Tx, &messages.Answer{Tx: e.Tx, Outcome: e.Outcome, Participant: e.Participant, Reason: e.Reason})
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sirupsen/logrus"
+
+	"github.com/assent-tx/assent/internal/groupcommit"
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// leader leads one shard. All its state belongs to the goroutine of run; others reach it through its channels.
+type leader struct {
+	shard    int
+	cfg      *Config
+	nc       *nats.Conn
+	subjects messages.Subjects
+	stream   jetstream.Stream
+	bucket   jetstream.KeyValue // of checkpoints
+	registry *registry
+	metrics  *metrics
+	log      *logrus.Entry
+
+	fold     *protocol.Fold
+	delivery *protocol.Delivery
+	append   *groupcommit.Batcher[messages.ID]
+	decoder  messages.Decoder
+	names    map[string]subjectName // log subjects, parsed
+
+	// live is what was submitted here and is undecided, with those who wait for it.
+	live map[messages.ID]*live
+	// liveBytes is the size of the live submissions: a bound on what waits to be published.
+	liveBytes int
+	// waiting are those who wait for a transaction that was not submitted here.
+	waiting map[messages.ID][]string
+	// aborting are overdue transactions whose abort was appended, and when.
+	aborting map[messages.ID]time.Time
+	// finished are transactions whose end is to be noted in the log; that hurries nobody, so it gathers for a tick.
+	finished []messages.Finished
+	answers  map[string][]byte // reply subject to answers not yet sent
+	presumed map[string][]messages.Effect
+	scratch  leaderScratch
+	full     bool // the log has no room for new transactions
+	saving   bool // an upkeep is under way
+	history  history
+	draining bool
+
+	submits    chan *nats.Msg
+	waits      chan *nats.Msg
+	dones      chan *nats.Msg
+	tail       chan jetstream.Msg
+	settled    chan settled
+	registered chan string
+	calls      chan func()
+	led        chan struct{} // closed when the log was replayed and the leader acts
+}
+
+type subjectName struct {
+	kind        messages.Kind
+	participant string
+}
+
+// leaderScratch is memory that is used again and again.
+type leaderScratch struct {
+	record             []byte
+	submission         messages.Submission
+	prepare            messages.Prepare
+	commits, rollbacks []messages.Effect
+	overdue            []messages.ID
+	missing            []string
+}
+
+// settled is the fate of one message of prepares.
+type settled struct {
+	txs []messages.ID
+	err error
+}
+
+// The capacities of a leader's channels, in messages.
+const (
+	submitQueue = 16_384
+	doneQueue   = 65_536
+	tailQueue   = 64
+	// burst is how many inputs are taken before their effects are sent.
+	burst = 256
+	// tick is the time between looks at the clock, and how long a finished record may wait for company.
+	tick = 50 * time.Millisecond
+	// upkeep is the time between checkpoints, and looks at the log's size.
+	upkeep = 2 * time.Second
+)
+
+func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
+	return &leader{
+		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, bucket: c.checkpoints,
+		registry: &c.registry, metrics: c.metrics, log: c.cfg.Log.WithField("shard", shard),
+		delivery: protocol.NewDelivery(protocol.DeliveryConfig{}),
+		names:    make(map[string]subjectName),
+		live:     make(map[messages.ID]*live),
+		waiting:  make(map[messages.ID][]string),
+		aborting: make(map[messages.ID]time.Time),
+		answers:  make(map[string][]byte),
+		presumed: make(map[string][]messages.Effect),
+		history:  history{keep: c.cfg.History, keepBytes: c.cfg.HistoryBytes},
+
+		submits:    make(chan *nats.Msg, submitQueue),
+		waits:      make(chan *nats.Msg, submitQueue),
+		dones:      make(chan *nats.Msg, doneQueue),
+		tail:       make(chan jetstream.Msg, tailQueue),
+		settled:    make(chan settled, submitQueue),
+		registered: make(chan string, 1024),
+		calls:      make(chan func(), 64),
+		led:        make(chan struct{}),
+	}
+}
+
+// run leads the shard until ctx ends, and then drains: it takes no more submissions, waits for what is undecided (for
+// Config.DrainTimeout at the most), and leaves a checkpoint.
+func (l *leader) run(ctx context.Context) error {
+	from, err := loadCheckpoint(ctx, l.bucket, l.shard, l.stream)
+	if err != nil {
+		return err
+	}
+	l.fold = protocol.NewFold(protocol.FoldConfig{}, from)
+	// What is under way outlives ctx: it ends when the drain does.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	l.append = l.newBatcher(work)
+	stopTail, err := l.follow(work, from.Sequence)
+	if err != nil {
+		return err
+	}
+	defer stopTail()
+	if err := l.replay(ctx); err != nil {
+		return err
+	}
+	subscriptions, err := l.subscribe()
+	if err != nil {
+		return err
+	}
+	close(l.led)
+	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len()}).Info("leading the shard")
+	err = l.lead(ctx, subscriptions)
+	return errors.Join(err, l.leave(work, stop))
+}
+
+func (l *leader) newBatcher(ctx context.Context) *groupcommit.Batcher[messages.ID] {
+	js, _ := jetstream.New(l.nc) // fails only for options that we do not give
+	return groupcommit.New(ctx, groupcommit.Config[messages.ID]{
+		Send: groupcommit.Log(js, groupcommit.LogConfig{GiveUp: isFull, Failed: func(subject string, err error) {
+			l.metrics.publishFailures.Inc()
+			l.log.WithError(err).WithField("subject", subject).Debug("publish failed; trying again")
+		}}),
+		Settled:  l.onPublished,
+		MaxQueue: 1 << 16, // bounded by admission: see maxLiveBytes
+	})
+}
+
+// onPublished runs in a lane's goroutine.
+func (l *leader) onPublished(subject string, txs []messages.ID, _ uint64, err error) {
+	l.metrics.message(len(txs))
+	if kind, _ := l.subjects.ParseLog(l.shard, subject); kind == messages.KindPrepare {
+		l.settled <- settled{append([]messages.ID(nil), txs...), err}
+	}
+}
+
+// subscribe opens the shard to clients and participants.
+func (l *leader) subscribe() (subscriptions []*nats.Subscription, err error) {
+	for _, s := range []struct {
+		subject, queue string
+		inbox          chan *nats.Msg
+	}{
+		{l.subjects.Done(l.shard, "*"), "", l.dones},
+		{l.subjects.Wait(l.shard), "coordinators", l.waits},
+		{l.subjects.Submit(l.shard), "coordinators", l.submits},
+	} {
+		subscription, err := l.nc.ChanQueueSubscribe(s.subject, s.queue, s.inbox)
+		if err != nil {
+			return nil, fmt.Errorf("subscribe %s: %w", s.subject, err)
+		}
+		subscriptions = append(subscriptions, subscription)
+	}
+	return subscriptions, l.nc.Flush()
+}
+
+// lead is the leader's life between replay and drain.
+func (l *leader) lead(ctx context.Context, subscriptions []*nats.Subscription) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	upkeepTicker := time.NewTicker(upkeep)
+	defer upkeepTicker.Stop()
+	var deadline <-chan time.Time
+	stopping := ctx.Done()
+	for {
+		select {
+		case <-stopping:
+			stopping = nil
+			l.draining = true
+			deadline = time.After(l.cfg.DrainTimeout)
+			for _, s := range subscriptions[1:] { // done still comes
+				if err := s.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+					l.log.WithError(err).Warn("closing the shard to clients")
+				}
+			}
+		case <-deadline:
+			return nil
+		case <-ticker.C:
+			l.onTick()
+		case <-upkeepTicker.C:
+			l.upkeep(context.WithoutCancel(ctx))
+		case msg := <-l.tail:
+			if err := l.onLog(msg); err != nil {
+				return err
+			}
+		case msg := <-l.submits:
+			l.onSubmit(msg)
+		case msg := <-l.waits:
+			l.onWait(msg)
+		case msg := <-l.dones:
+			l.onDone(msg)
+		case s := <-l.settled:
+			l.onSettled(s)
+		case name := <-l.registered:
+			l.delivery.Resend(name)
+		case call := <-l.calls:
+			call()
+		}
+		if err := l.burst(); err != nil {
+			return err
+		}
+		l.flush()
+		if l.draining && len(l.live) == 0 && len(l.submits) == 0 {
+			return nil
+		}
+	}
+}
+
+// burst takes what else is there already, so that its effects leave together.
+func (l *leader) burst() error {
+	for range burst {
+		select {
+		case msg := <-l.tail:
+			if err := l.onLog(msg); err != nil {
+				return err
+			}
+		case msg := <-l.dones:
+			l.onDone(msg)
+		case msg := <-l.submits:
+			l.onSubmit(msg)
+		case s := <-l.settled:
+			l.onSettled(s)
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// leave ends the leader in order: whoever still waits is told to ask elsewhere, the log gets what was finished, and
+// the next leader a checkpoint.
+func (l *leader) leave(ctx context.Context, stop context.CancelFunc) error {
+	for id := range l.live {
+		l.answerAll(id, &messages.Answer{Tx: id, Error: messages.CodeStopping, Message: "the coordinator is stopping"})
+	}
+	for id := range l.waiting {
+		l.answerAll(id, &messages.Answer{Tx: id, Error: messages.CodeStopping, Message: "the coordinator is stopping"})
+	}
+	l.writeFinished()
+	l.flush()
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.DrainTimeout)
+	defer cancel()
+	go func() { // what the lanes still report is of no use any more
+		for {
+			select {
+			case <-l.settled:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	drained := l.append.Drain(ctx)
+	saved := saveCheckpoint(ctx, l.bucket, l.shard, l.fold.Checkpoint())
+	stop()
+	return errors.Join(drained, saved, l.nc.FlushTimeout(time.Second))
+}
+
+// onTick does what the clock asks for.
+func (l *leader) onTick() {
+	now := time.Now()
+	l.delivery.Tick(now.UnixMilli())
+	l.abortOverdue(now)
+	l.writeFinished()
+}
+
+// abortPatience is how long an appended abort is given before it is appended again.
+const abortPatience = 5 * time.Second
+
+// abortOverdue writes the abort of transactions whose time is up. The log alone says whether it came in time.
+func (l *leader) abortOverdue(now time.Time) {
+	l.scratch.overdue = l.fold.Overdue(now.UnixMilli(), messages.MaxRecords, l.scratch.overdue[:0])
+	for _, id := range l.scratch.overdue {
+		if now.Sub(l.aborting[id]) < abortPatience {
+			continue
+		}
+		l.aborting[id] = now
+		l.appendAbort(id, protocol.ReasonTimeout)
+	}
+}
+
+func (l *leader) appendAbort(id messages.ID, reason string) {
+	l.scratch.record = messages.AppendAbort(l.scratch.record[:0], &messages.Abort{Tx: id, Reason: messages.CutReason(reason)})
+	l.write(l.subjects.Abort(l.shard), id)
+}
+
+// write appends the scratch record to a subject. The queue is bounded by admission, so it does not block.
+func (l *leader) write(subject string, id messages.ID) {
+	if err := l.append.Append(context.Background(), subject, l.scratch.record, id); err != nil {
+		l.log.WithError(err).WithField("tx", id).Error("a record was not taken")
+	}
+}
+
+// writeFinished notes in the log which transactions are finished.
+func (l *leader) writeFinished() {
+	subject := l.subjects.Finished(l.shard)
+	for i := range l.finished {
+		l.scratch.record = messages.AppendFinished(l.scratch.record[:0], &l.finished[i])
+		l.write(subject, l.finished[i].Tx)
+	}
+	l.finished = l.finished[:0]
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// metrics are a coordinator's. No label is unbounded: outcomes and shards, never a transaction or a key.
+type metrics struct {
+	outcomes        *prometheus.CounterVec
+	refused         prometheus.Counter
+	malformed       prometheus.Counter
+	heuristics      prometheus.Counter
+	effects         prometheus.Counter
+	records         prometheus.Counter
+	logMessages     prometheus.Counter
+	publishFailures prometheus.Counter
+	openNow         *prometheus.GaugeVec
+	rememberedNow   *prometheus.GaugeVec
+}
+
+func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "assent", Name: name, Help: help})
+	}
+	gauges := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "assent", Name: name, Help: help}, []string{"shard"})
+	}
+	m := &metrics{
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "assent", Name: "transactions_total", Help: "Transactions decided, by outcome.",
+		}, []string{"outcome"}),
+		refused:         counter("submissions_refused_total", "Submissions that were not accepted."),
+		malformed:       counter("malformed_records_total", "Records that were ignored because they are malformed."),
+		heuristics:      counter("heuristics_total", "Branches whose resource decided against the outcome. Each needs a person."),
+		effects:         counter("outcomes_sent_total", "Commits and rollbacks sent to participants, repeats included."),
+		records:         counter("log_records_total", "Records this coordinator wrote to the logs."),
+		logMessages:     counter("log_messages_total", "Messages that carried them: one durable write each."),
+		publishFailures: counter("publish_failures_total", "Publishes that failed and were tried again."),
+		openNow:         gauges("open_transactions", "Transactions that are not finished."),
+		rememberedNow:   gauges("remembered_transactions", "Finished transactions that are remembered to recognise repeats."),
+	}
+	for _, collector := range []prometheus.Collector{
+		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow,
+	} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) decided(outcome messages.Outcome) {
+	m.outcomes.WithLabelValues(outcome.String()).Inc()
+}
+
+func (m *metrics) message(records int) {
+	m.records.Add(float64(records))
+	m.logMessages.Inc()
+}
+
+func (m *metrics) open(shard int, fold *protocol.Fold) {
+	open, remembered := fold.Len()
+	label := strconv.Itoa(shard)
+	m.openNow.WithLabelValues(label).Set(float64(open))
+	m.rememberedNow.WithLabelValues(label).Set(float64(remembered))
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// Timeline is all that a shard's log and leader know of one transaction.
+type Timeline struct {
+	Tx    messages.ID `json:"tx"`
+	Shard int         `json:"shard"`
+	// Outcome is "committed", "aborted" or "undecided".
+	Outcome     string     `json:"outcome"`
+	Participant string     `json:"participant,omitempty"` // who refused
+	Reason      string     `json:"reason,omitempty"`
+	Finished    bool       `json:"finished"`
+	Expires     *time.Time `json:"expires,omitempty"`
+	// Owed are the participants that have not said the outcome to be done.
+	Owed    []string        `json:"owed,omitempty"`
+	Records []TimelineEntry `json:"records"`
+}
+
+// TimelineEntry is one record of the log.
+type TimelineEntry struct {
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"`
+	// Kind is prepare, vote, abort or finished; Writer "coordinator" or the participant; To the participant that a prepare
+	// is for.
+	Kind   string `json:"kind"`
+	Writer string `json:"writer"`
+	To     string `json:"to,omitempty"`
+	// Record is the record as it stands in the log.
+	Record json.RawMessage `json:"record"`
+}
+
+// show is a transaction's timeline, from the log.
+func (c *Coordinator) show(ctx context.Context, req *TxRequest) (any, error) {
+	l, err := c.leaderOf(req.Tx)
+	if err != nil {
+		return nil, err
+	}
+	records, view, known, err := l.search(ctx, req.Tx)
+	if err != nil {
+		return nil, err
+	}
+	timeline := &Timeline{Tx: req.Tx, Shard: l.shard, Records: records}
+	err = l.inLeader(ctx, func() {
+		if v, ok := l.fold.View(req.Tx); ok { // the leader knows better than a reader who may have come too late
+			view, known = v, true
+		}
+		timeline.Owed = l.delivery.Owed(req.Tx, nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !known && len(records) == 0 {
+		return nil, &apiError{codeNotFound, fmt.Sprintf("transaction %s: not in the log of shard %d: it never reached it, or is older than the history that is kept", req.Tx, l.shard)}
+	}
+	timeline.Outcome, timeline.Participant, timeline.Reason = view.Outcome.String(), view.Participant, view.Reason
+	timeline.Finished = view.Finished
+	if view.Expires != 0 {
+		expires := time.UnixMilli(view.Expires).UTC()
+		timeline.Expires = &expires
+	}
+	return timeline, nil
+}
+
+// searchBefore is how much earlier than an id's time the log is searched: clients' clocks may be ahead by the tolerance.
+const searchBefore = 2 * clockTolerance * time.Millisecond
+
+// search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
+func (l *leader) search(ctx context.Context, tx messages.ID) (records []TimelineEntry, view protocol.View, known bool, err error) {
+	fold := protocol.NewFold(protocol.FoldConfig{Window: protocol.DefaultWindow, Remember: protocol.DefaultRemember}, protocol.Checkpoint{})
+	fold.Replay()
+	text := []byte(tx.String())
+	err = l.read(ctx, tx.Time().Add(-searchBefore), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) (goOn bool) {
+		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
+		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time
+		for line := range messages.Lines(msg.Data()) {
+			if bytes.Contains(line, text) {
+				own = append(append(own, line...), '\n')
+				records = append(records, timelineEntry(meta, kind, participant, line))
+			}
+		}
+		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, own) != nil {
+			return false
+		}
+		view, known = fold.View(tx)
+		return !view.Finished
+	})
+	return records, view, known, err
+}
+
+func timelineEntry(meta *jetstream.MsgMetadata, kind messages.Kind, participant string, line []byte) TimelineEntry {
+	e := TimelineEntry{Sequence: meta.Sequence.Stream, Time: meta.Timestamp.UTC(), Kind: kind.String(), Writer: "coordinator"}
+	switch kind {
+	case messages.KindVote:
+		e.Writer = participant
+	case messages.KindPrepare:
+		e.To = participant
+	}
+	if json.Valid(line) {
+		e.Record = slices.Clone(line)
+	} else {
+		e.Record, _ = json.Marshal(string(line)) // a string always marshals
+	}
+	return e
+}
+
+// read gives the messages of the log from a time on to where it ends now, until visit is false.
+func (l *leader) read(ctx context.Context, from time.Time, visit func(jetstream.Msg, *jetstream.MsgMetadata) bool) error {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	if info.State.Msgs == 0 || info.State.LastTime.Before(from) {
+		return nil
+	}
+	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &from,
+	})
+	if err != nil {
+		return fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	iterator, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(messages.MaxRecords, tailBytes))
+	if err != nil {
+		return fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	defer iterator.Stop()
+	for {
+		msg, err := iterator.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return fmt.Errorf("log of shard %d: %w", l.shard, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("log of shard %d: %w", l.shard, err)
+		}
+		if !visit(msg, meta) || meta.Sequence.Stream >= info.State.LastSeq {
+			return nil
+		}
+	}
+}
+
+// searchHistory answers one who waits for a transaction that the leader does not know, from the log's history.
+func (l *leader) searchHistory(tx messages.ID, reply string) {
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+		defer cancel()
+		_, view, known, err := l.search(ctx, tx)
+		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason}
+		switch {
+		case err != nil:
+			answer = overloaded(tx, err.Error())
+		case !known:
+			answer.Error = messages.CodeNotFound
+			answer.Message = "neither the coordinator nor the log's history knows the transaction"
+		}
+		_ = l.inLeader(ctx, func() { // who asked asks again
+			if known && answer.Outcome == messages.Undecided {
+				l.wait(tx, reply) // it came between the question and the search
+			} else {
+				l.answer(reply, answer)
+			}
+		})
+	}()
+}
+
+// ListRequest asks for a shard's transactions.
+type ListRequest struct {
+	// History asks for finished ones too, from the log.
+	History bool `json:"history,omitempty"`
+	// Limit is how many, 1 to 10,000; default 100. Of finished ones these are the newest.
+	Limit int `json:"limit,omitempty"`
+}
+
+// ListResponse is a list of transactions, oldest first.
+type ListResponse struct {
+	Transactions []TxSummary `json:"transactions"`
+	// Open is how many are not finished, listed or not.
+	Open int `json:"open"`
+}
+
+// TxSummary is a transaction in a list.
+type TxSummary struct {
+	Tx           messages.ID `json:"tx"`
+	Shard        int         `json:"shard"`
+	Outcome      string      `json:"outcome"`
+	Participant  string      `json:"participant,omitempty"` // who refused
+	Reason       string      `json:"reason,omitempty"`
+	Finished     bool        `json:"finished"`
+	Participants []string    `json:"participants,omitempty"`
+	// Owed are the participants that have not voted, or not said the outcome to be done.
+	Owed    []string  `json:"owed,omitempty"`
+	Started time.Time `json:"started"`
+	Expires time.Time `json:"expires"`
+}
+
+const maxList = 10_000
+
+func (c *Coordinator) list(ctx context.Context, req *ListRequest) (any, error) {
+	orDefault(&req.Limit, 100)
+	if req.Limit < 1 || req.Limit > maxList {
+		return nil, badRequest("limit %d: want 1 to %d", req.Limit, maxList)
+	}
+	response := &ListResponse{Transactions: []TxSummary{}}
+	for _, l := range c.leaders {
+		if err := l.inLeader(ctx, func() { l.listOpen(response) }); err != nil {
+			return nil, err
+		}
+		if req.History {
+			if err := l.listFinished(ctx, req.Limit, response); err != nil {
+				return nil, err
+			}
+		}
+	}
+	slices.SortFunc(response.Transactions, func(a, b TxSummary) int { return bytes.Compare(a.Tx[:], b.Tx[:]) })
+	if over := len(response.Transactions) - req.Limit; over > 0 {
+		if req.History {
+			response.Transactions = response.Transactions[over:]
+		} else {
+			response.Transactions = response.Transactions[:req.Limit]
+		}
+	}
+	return response, nil
+}
+
+func (l *leader) listOpen(response *ListResponse) {
+	for view := range l.fold.Open() {
+		response.Open++
+		response.Transactions = append(response.Transactions, l.summary(&view, l.delivery.Owed(view.Tx, nil)))
+	}
+}
+
+func (l *leader) summary(view *protocol.View, owed []string) TxSummary {
+	s := TxSummary{
+		Tx: view.Tx, Shard: l.shard, Outcome: view.Outcome.String(), Participant: view.Participant, Reason: view.Reason,
+		Finished: view.Finished, Started: view.Tx.Time().UTC(), Expires: time.UnixMilli(view.Expires).UTC(), Owed: owed,
+	}
+	for _, b := range view.Branches {
+		s.Participants = append(s.Participants, b.Participant)
+		if view.Outcome == messages.Undecided && b.Vote == 0 {
+			s.Owed = append(s.Owed, b.Participant)
+		}
+	}
+	return s
+}
+
+// listFinished folds the history once more and lists what ended in it, the newest at the most limit.
+func (l *leader) listFinished(ctx context.Context, limit int, response *ListResponse) error {
+	fold := protocol.NewFold(protocol.FoldConfig{}, protocol.Checkpoint{})
+	var ended []messages.ID
+	err := l.read(ctx, time.Unix(0, 0), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
+		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, msg.Data()) != nil {
+			return false
+		}
+		for _, e := range fold.Take() {
+			if e.Kind == protocol.Finished {
+				ended = append(ended, e.Tx)
+			}
+		}
+		if len(ended) > 2*limit {
+			ended = append(ended[:0], ended[len(ended)-limit:]...)
+		}
+		return true
+	})
+	for _, tx := range ended[max(0, len(ended)-limit):] {
+		if view, ok := fold.View(tx); ok && view.Finished {
+			response.Transactions = append(response.Transactions, l.summary(&view, nil))
+		}
+	}
+	return err
+}

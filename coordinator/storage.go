@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// duplicates is how long JetStream knows a message id again: longer than a publish is likely to stay unknown. The
+// protocol bears a message that is stored twice, so a longer window would only cost memory.
+const duplicates = 30 * time.Second
+
+// ErrLogLost means that the log ends before a place that was acknowledged: the server has lost data, by a restored backup
+// or a deleted stream. Nothing that it says can be trusted; an operator has to decide.
+var ErrLogLost = errors.New("the log has lost data")
+
+// ErrStreamSettings means that a stream exists with settings under which the protocol is not safe.
+var ErrStreamSettings = errors.New("the log's stream has unsafe settings")
+
+// openLog creates the stream of a shard, or checks the one that is there.
+func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subjects, shard int, cfg *Config) (jetstream.Stream, error) {
+	want := jetstream.StreamConfig{
+		Name:        subjects.Stream(shard),
+		Description: "Assent: the log of shard " + strconv.Itoa(shard),
+		Subjects:    []string{subjects.Log(shard)},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Replicas:    cfg.Replicas,
+		MaxBytes:    max(cfg.MaxBytes, 0),
+		Duplicates:  duplicates,
+		AllowDirect: false,
+		DenyDelete:  true,
+		Metadata:    map[string]string{"assent-shards": strconv.Itoa(cfg.Shards)},
+	}
+	if want.MaxBytes == 0 {
+		want.MaxBytes = -1
+	}
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, want)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	return stream, checkLog(stream.CachedInfo().Config, want)
+}
+
+// checkLog compares the settings that the protocol's safety rests on.
+func checkLog(have, want jetstream.StreamConfig) error {
+	name := have.Name
+	unsafe := func(setting string, have, want any) error {
+		return fmt.Errorf("%w: %s of %s is %v, want %v: change it back with `nats stream edit`", ErrStreamSettings, setting, name, have, want)
+	}
+	switch {
+	case have.Retention != want.Retention:
+		return unsafe("retention", have.Retention, want.Retention)
+	case have.Discard != want.Discard:
+		return unsafe("discard", have.Discard, want.Discard)
+	case have.Storage != want.Storage:
+		return unsafe("storage", have.Storage, want.Storage)
+	case have.MaxAge != 0:
+		return unsafe("max age", have.MaxAge, 0)
+	case have.MaxMsgs > 0:
+		return unsafe("max messages", have.MaxMsgs, "unlimited")
+	case have.MaxMsgsPerSubject > 0:
+		return unsafe("max messages per subject", have.MaxMsgsPerSubject, "unlimited")
+	case len(have.Subjects) != 1 || have.Subjects[0] != want.Subjects[0]:
+		return unsafe("subjects", have.Subjects, want.Subjects)
+	case have.Metadata["assent-shards"] != want.Metadata["assent-shards"]:
+		return fmt.Errorf("%w: it was made for %s shards, this coordinator is told %s: the number is fixed; start with --shards %s",
+			ErrStreamSettings, have.Metadata["assent-shards"], want.Metadata["assent-shards"], have.Metadata["assent-shards"])
+	}
+	return nil
+}
+
+// openBucket creates a small KV bucket, or takes the one that is there. Reads go to the stream's leader: a direct get may
+// be stale.
+func openBucket(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) (jetstream.KeyValue, error) {
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, Description: description, History: 1, Replicas: replicas, Storage: jetstream.FileStorage,
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	return kv, nil
+}
+
+// loadCheckpoint reads where to start a shard's log, and holds it against what the stream still has.
+func loadCheckpoint(ctx context.Context, kv jetstream.KeyValue, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
+	var from protocol.Checkpoint
+	entry, err := kv.Get(ctx, strconv.Itoa(shard))
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+	case err != nil:
+		return from, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+	default:
+		if err := json.Unmarshal(entry.Value(), &from); err != nil {
+			return from, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+		}
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return from, fmt.Errorf("log of shard %d: %w", shard, err)
+	}
+	if from.Sequence > info.State.LastSeq+1 {
+		return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s ends at %d",
+			ErrLogLost, shard, from.Sequence, info.Config.Name, info.State.LastSeq)
+	}
+	if first := info.State.FirstSeq; from.Sequence < first {
+		// What came before is trimmed: nobody knows any more which ids it had.
+		from.Sequence = first
+		if first > 1 {
+			from.Floor = max(from.Floor, info.State.FirstTime.UnixMilli())
+		}
+	}
+	return from, nil
+}
+
+func saveCheckpoint(ctx context.Context, kv jetstream.KeyValue, shard int, at protocol.Checkpoint) error {
+	data, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	if _, err := kv.Put(ctx, strconv.Itoa(shard), data); err != nil {
+		return fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+	}
+	return nil
+}
