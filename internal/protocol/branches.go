@@ -16,11 +16,13 @@ import "github.com/assent-tx/assent/messages"
 //
 // The participant never rolls back by its own decision: another instance may have prepared the branch and voted yes. "No,
 // held" aborts the transaction if it is still undecided, and asks for the rollback that clears what may have been left.
+//
+// Several instances share one store and know nothing of each other, so a done must not promise too much: it covers
+// the effects that came before the handler's call began, and no yes that is newer.
 type Branches struct {
 	cfg      BranchesConfig
 	branches map[messages.ID]*branch
-	// settled remembers outcomes that were applied here, so that a prepare which they overtook is not prepared any more.
-	settled settledSet
+	settled  settledSet
 	// timers are when a branch has something to do again.
 	timers expiryHeap
 	steps  []Step
@@ -72,35 +74,40 @@ type Step struct {
 type branch struct {
 	shard   int
 	expires int64
-	// tokens are the deliveries of the prepare that wait for the vote; empty when none came here.
+	// patience is when Prepare is given up, early enough before the expiry for the no to arrive in time.
+	patience int64
+	// tokens are the deliveries of the prepare that wait for the vote, at most maxTokens; empty when none came here.
 	tokens []any
 	// calling: a handler call for this transaction runs. Invariant: at most one does.
 	calling bool
-	// voting: a vote is on its way to the log.
-	voting bool
-	// again: the vote is to be cast once more when the one on its way is stored.
-	again  bool
-	vote   messages.Vote
-	reason string
+	// unasked: Prepare has failed and is to be asked again.
+	unasked bool
+	vote    messages.Vote
+	reason  string
 	// held: the no is not a refusal, so something may be held here.
 	held bool
-	// patience is when Prepare is given up, early enough before the expiry for the no to arrive in time.
-	patience int64
-	attempts int
-	// outcome, once it is known here, and those who wait to hear that it is applied.
-	outcome  messages.Outcome
-	since    int64
-	replies  []reply
-	wakeAt   int64
-	unasked  bool // Prepare is to be asked (again) at wakeAt
-	recalled bool // in doubt since before this instance started
+	// voting: a vote is on its way to the log. Invariant: at most one is.
+	voting bool
+	// stored: the log has the vote, votedAt is its newest sequence.
+	stored  bool
+	votedAt uint64
+	doubts  int
+	// outcome, once it is known here: since is when it came, reply where its done goes.
+	outcome messages.Outcome
+	since   int64
+	reply   string
+	// newest is the newest yes that an effect answered; covers is what it was when the handler's call began.
+	newest, covers uint64
+	// again: something came while the call ran that it may have been too early for.
+	again     bool
+	heuristic string
+	attempts  int
+	wakeAt    int64
 }
 
-// reply is an effect that waits for its done.
-type reply struct {
-	subject string
-	vote    uint64
-}
+// maxTokens bounds the deliveries that are kept for one branch: JetStream delivers a further one once more, if the vote does
+// not settle it with the others.
+const maxTokens = 8
 
 // NewBranches gives the state of an instance that has nothing in hand.
 func NewBranches(cfg BranchesConfig) *Branches {
@@ -117,34 +124,47 @@ func NewBranches(cfg BranchesConfig) *Branches {
 	return &Branches{cfg: cfg, branches: make(map[messages.ID]*branch), settled: newSettledSet()}
 }
 
-// Prepare takes a delivered prepare. Token comes back in an AckPrepare when the delivery needs no repetition.
+// Prepare takes a delivered prepare. Token comes back in an AckPrepare when the delivery needs no repetition; beyond
+// maxTokens of them for one branch it does not come back, and the delivery is repeated.
 func (b *Branches) Prepare(tx messages.ID, shard int, expires, now int64, token any) {
-	if b.settled.has(tx) {
-		b.emit(Step{Kind: AckPrepare, Tx: tx, Token: token})
-		return
-	}
 	br := b.branches[tx]
 	if br == nil {
-		br = &branch{shard: shard, expires: expires}
-		b.branches[tx] = br
-		br.tokens = append(br.tokens, token)
-		if now > expires {
-			b.abandon(tx, br, "the prepare came after its expiry")
-			return
-		}
-		br.patience = expires - min(maxMargin, (expires-now)/10)
-		br.calling = true
-		b.emit(Step{Kind: AskPrepare, Tx: tx, Shard: shard, Token: token, Expires: expires})
+		b.begin(tx, shard, expires, now, token)
 		return
 	}
-	if br.outcome != messages.Undecided || (br.recalled && br.vote == messages.VoteYes && !br.voting) {
+	if br.outcome == messages.Undecided && br.stored {
 		b.emit(Step{Kind: AckPrepare, Tx: tx, Token: token})
 		return
 	}
-	br.tokens = append(br.tokens, token)
-	if br.vote == messages.VoteYes {
-		b.cast(tx, br)
+	if len(br.tokens) < maxTokens {
+		br.tokens = append(br.tokens, token)
 	}
+	br.again = br.again || (br.calling && br.outcome == messages.Aborted)
+}
+
+func (b *Branches) begin(tx messages.ID, shard int, expires, now int64, token any) {
+	past, settled := b.settled.find(tx)
+	if settled && past.outcome != messages.Aborted {
+		b.emit(Step{Kind: AckPrepare, Tx: tx, Token: token})
+		return
+	}
+	br := &branch{shard: shard, expires: expires, tokens: []any{token}}
+	b.branches[tx] = br
+	switch {
+	case settled: // another instance may have died between preparing it after the rollback, and voting
+		br.outcome, br.since = messages.Aborted, now
+		b.apply(tx, br)
+	case now > expires:
+		b.abandon(tx, br, "the prepare came after its expiry")
+	default:
+		br.patience = expires - min(maxMargin, (expires-now)/10)
+		b.ask(tx, br)
+	}
+}
+
+func (b *Branches) ask(tx messages.ID, br *branch) {
+	br.unasked, br.calling = false, true
+	b.emit(Step{Kind: AskPrepare, Tx: tx, Shard: br.shard, Token: br.tokens[0], Expires: br.expires})
 }
 
 // maxMargin is how long before a transaction's expiry, at the most, a failing Prepare is given up, in milliseconds.
@@ -159,16 +179,12 @@ func (b *Branches) abandon(tx messages.ID, br *branch, reason string) {
 // Prepared takes the handler's answer to Prepare: a vote (no with a reason), or zero and the failure's text, after which
 // it is asked again until the transaction expires.
 func (b *Branches) Prepared(tx messages.ID, vote messages.Vote, reason string, now int64) {
-	br := b.branches[tx]
-	if br == nil || !br.calling {
-		panic("protocol: an answer to no question, for the prepare of " + tx.String())
-	}
-	br.calling = false
+	br := b.answered(tx)
 	switch {
 	case br.outcome != messages.Undecided:
 		b.apply(tx, br)
 	case vote != 0:
-		br.vote, br.reason, br.attempts = vote, messages.CutReason(reason), 0
+		br.vote, br.reason = vote, messages.CutReason(reason)
 		b.cast(tx, br)
 	case now >= br.patience:
 		b.abandon(tx, br, reason)
@@ -178,118 +194,131 @@ func (b *Branches) Prepared(tx messages.ID, vote messages.Vote, reason string, n
 	}
 }
 
-// cast brings the branch's vote to the log: one at a time.
-func (b *Branches) cast(tx messages.ID, br *branch) {
-	if br.voting {
-		br.again = true
-		return
+// answered ends a handler's call.
+func (b *Branches) answered(tx messages.ID) *branch {
+	br := b.branches[tx]
+	if br == nil || !br.calling {
+		panic("protocol: the handler answers what it was not asked, for " + tx.String())
 	}
+	br.calling = false
+	return br
+}
+
+func (b *Branches) cast(tx messages.ID, br *branch) {
 	br.voting = true
 	b.emit(Step{Kind: CastVote, Tx: tx, Shard: br.shard, Vote: br.vote, Reason: br.reason, Held: br.held})
 }
 
-// Voted says that the log has the vote which was cast last.
-func (b *Branches) Voted(tx messages.ID, now int64) {
+// Voted says that the log has the vote which was cast last, at sequence (0 when that is not known). It may come after
+// the branch is gone: an outcome does not wait for it.
+func (b *Branches) Voted(tx messages.ID, sequence uint64, now int64) {
 	br := b.branches[tx]
-	if br == nil {
+	if br == nil || !br.voting {
 		return
 	}
-	br.voting = false
+	br.voting, br.stored, br.votedAt = false, true, sequence
+	if br.outcome != messages.Undecided {
+		return
+	}
+	b.ack(tx, br)
+	if br.vote != messages.VoteYes {
+		delete(b.branches, tx)
+		return
+	}
+	b.wake(tx, br, now+min(b.cfg.Doubt<<min(br.doubts, 16), b.cfg.MaxDoubt))
+	br.doubts++
+}
+
+func (b *Branches) ack(tx messages.ID, br *branch) {
 	for _, token := range br.tokens {
 		b.emit(Step{Kind: AckPrepare, Tx: tx, Token: token})
 	}
-	br.tokens = br.tokens[:0]
-	switch {
-	case br.outcome != messages.Undecided || br.calling:
-	case br.vote != messages.VoteYes:
-		delete(b.branches, tx)
-	case br.again:
-		br.again = false
-		b.cast(tx, br)
-	default:
-		b.wake(tx, br, now+min(b.cfg.Doubt<<min(br.attempts, 16), b.cfg.MaxDoubt))
-		br.attempts++
-	}
+	br.tokens = nil
 }
 
-// Recall says that the participant's store holds a prepared branch from before this instance started: its vote is
-// repeated at once, which asks for its outcome.
-func (b *Branches) Recall(tx messages.ID, shard int, now int64) {
-	if b.branches[tx] != nil || b.settled.has(tx) {
+// Recall says that the participant's store holds a prepared branch, perhaps from before this instance started: its vote
+// is repeated at once, which asks for its outcome.
+func (b *Branches) Recall(tx messages.ID, shard int) {
+	if b.branches[tx] != nil {
 		return
 	}
-	br := &branch{shard: shard, vote: messages.VoteYes, recalled: true}
+	br := &branch{shard: shard, vote: messages.VoteYes}
 	b.branches[tx] = br
 	b.cast(tx, br)
 }
 
-// Outcome takes a commit or rollback. Reply is where its done goes.
+// Heard says that another instance of the participant answered done, covering the yes at vote. A branch that is in
+// doubt here on an older or the same yes is over; without this it would repeat its vote until chance sends it the outcome.
+func (b *Branches) Heard(tx messages.ID, vote uint64) {
+	br := b.branches[tx]
+	if br == nil || br.outcome != messages.Undecided || !br.stored || br.votedAt == 0 || br.votedAt > vote {
+		return
+	}
+	b.ack(tx, br)
+	b.settle(tx, settledBranch{})
+}
+
+// Outcome takes a commit or rollback. ReplyTo is where its done goes: of several effects for one branch, the newest's.
 func (b *Branches) Outcome(outcome messages.Outcome, e *messages.Effect, shard int, replyTo string, now int64) {
 	br := b.branches[e.Tx]
 	if br == nil {
+		if past, ok := b.settled.find(e.Tx); ok && past.outcome == outcome && e.Vote <= past.covers {
+			b.sendDone(shard, replyTo, messages.Done{Tx: e.Tx, Vote: e.Vote, Heuristic: past.heuristic})
+			return
+		}
 		br = &branch{shard: shard}
 		b.branches[e.Tx] = br
 	}
-	br.replyTo(replyTo, e.Vote)
-	br.expires = max(br.expires, e.Expires)
-	if br.outcome == messages.Undecided {
+	if br.outcome != messages.Undecided && br.outcome != outcome {
+		// One of the two was sent by a leader that has forgotten the transaction, and is a no-op for the handler. A done of
+		// the one must not answer the other: that is sent again.
+		return
+	}
+	first := br.outcome == messages.Undecided
+	br.again = br.again || (!first && br.calling && e.Vote > br.covers)
+	br.reply, br.newest = replyTo, max(br.newest, e.Vote)
+	if first {
 		br.outcome, br.since, br.attempts = outcome, now, 0
 	}
-	if !br.calling && br.wakeAtFinish() {
+	if first && !br.calling {
 		b.apply(e.Tx, br)
 	}
 }
 
-// wakeAtFinish tells whether no retry of the outcome's handler is waiting for its time.
-func (br *branch) wakeAtFinish() bool { return br.attempts == 0 }
-
-// replyTo notes who is to hear of the done; of several effects from one leader the newest counts.
-func (br *branch) replyTo(subject string, vote uint64) {
-	for i := range br.replies {
-		if br.replies[i].subject == subject {
-			br.replies[i].vote = max(br.replies[i].vote, vote)
-			return
-		}
-	}
-	if len(br.replies) < maxReplies {
-		br.replies = append(br.replies, reply{subject, vote})
-	}
-}
-
-// maxReplies bounds the leaders that wait for one done; a further one sends its effect again.
-const maxReplies = 8
-
 func (b *Branches) apply(tx messages.ID, br *branch) {
-	br.calling = true
+	br.calling, br.again, br.covers = true, false, br.newest
 	b.emit(Step{Kind: AskFinish, Tx: tx, Shard: br.shard, Outcome: br.outcome})
 }
 
 // Applied takes the handler's answer to Commit or Rollback: applied, applied but against the outcome (heuristic), or a
 // failure, after which it is asked again until it succeeds.
 func (b *Branches) Applied(tx messages.ID, applied bool, heuristic string, now int64) {
-	br := b.branches[tx]
-	if br == nil || !br.calling {
-		panic("protocol: an answer to no question, for the outcome of " + tx.String())
+	br := b.answered(tx)
+	if applied && heuristic != "" {
+		br.heuristic = messages.CutReason(heuristic)
 	}
-	br.calling = false
-	if applied {
-		b.done(tx, br, heuristic)
-		return
+	switch {
+	case !applied:
+		b.wake(tx, br, now+b.pause(br))
+	case br.again:
+		b.apply(tx, br)
+	default:
+		b.sendDone(br.shard, br.reply, messages.Done{Tx: tx, Vote: br.covers, Heuristic: br.heuristic})
+		b.ack(tx, br)
+		b.settle(tx, settledBranch{br.outcome, br.covers, br.heuristic})
 	}
-	b.wake(tx, br, now+b.pause(br))
 }
 
-func (b *Branches) done(tx messages.ID, br *branch, heuristic string) {
-	for _, r := range br.replies {
-		b.emit(Step{Kind: SendDone, Tx: tx, Shard: br.shard, Reply: r.subject, Done: messages.Done{
-			Tx: tx, Vote: r.vote, Heuristic: messages.CutReason(heuristic),
-		}})
-	}
-	for _, token := range br.tokens {
-		b.emit(Step{Kind: AckPrepare, Tx: tx, Token: token})
-	}
-	b.settled.add(tx)
+func (b *Branches) settle(tx messages.ID, s settledBranch) {
+	b.settled.add(tx, s)
 	delete(b.branches, tx)
+}
+
+// sendDone answers an effect; a rollback that none asked for has no reply.
+func (b *Branches) sendDone(shard int, reply string, done messages.Done) {
+	if reply != "" {
+		b.emit(Step{Kind: SendDone, Tx: done.Tx, Shard: shard, Reply: reply, Done: done})
+	}
 }
 
 // pause is the time before the next attempt, which it counts.
@@ -304,8 +333,7 @@ func (b *Branches) wake(tx messages.ID, br *branch, at int64) {
 	b.timers.push(expiry{at, tx})
 }
 
-// Tick does what has become due: handlers that failed are asked again, votes of branches in doubt are repeated, and
-// leaders hear that an outcome is still being applied.
+// Tick does what has become due: handlers that failed are asked again, and votes of branches in doubt are repeated.
 func (b *Branches) Tick(now int64) {
 	for len(b.timers) > 0 && b.timers[0].at <= now {
 		due := b.timers.pop()
@@ -319,9 +347,8 @@ func (b *Branches) Tick(now int64) {
 		case br.unasked && now >= br.patience:
 			b.abandon(due.id, br, br.reason)
 		case br.unasked:
-			br.unasked, br.calling = false, true
-			b.emit(Step{Kind: AskPrepare, Tx: due.id, Shard: br.shard, Token: br.tokens[0], Expires: br.expires})
-		case br.vote == messages.VoteYes:
+			b.ask(due.id, br)
+		case br.stored && !br.voting:
 			b.cast(due.id, br)
 		}
 	}
@@ -330,13 +357,8 @@ func (b *Branches) Tick(now int64) {
 // Working emits a SendDone that says so for every outcome which the handler has been applying for long.
 func (b *Branches) Working(now int64) {
 	for tx, br := range b.branches {
-		if br.outcome == messages.Undecided || now-br.since < b.cfg.Working {
-			continue
-		}
-		for _, r := range br.replies {
-			b.emit(Step{Kind: SendDone, Tx: tx, Shard: br.shard, Reply: r.subject, Done: messages.Done{
-				Tx: tx, Vote: r.vote, Working: true,
-			}})
+		if br.outcome != messages.Undecided && now-br.since >= b.cfg.Working {
+			b.sendDone(br.shard, br.reply, messages.Done{Tx: tx, Vote: br.newest, Working: true})
 		}
 	}
 }
@@ -351,14 +373,15 @@ func (b *Branches) Take() []Step {
 // Len counts the branches in hand, and those of them that are in doubt.
 func (b *Branches) Len() (inHand, inDoubt int) {
 	for _, br := range b.branches {
-		if br.outcome == messages.Undecided && br.vote == messages.VoteYes && !br.voting {
+		if br.outcome == messages.Undecided && br.vote == messages.VoteYes && br.stored {
 			inDoubt++
 		}
 	}
 	return len(b.branches), inDoubt
 }
 
-// Calling counts the handler calls that run, and the votes that are on their way: what a drain waits for.
+// Calling counts the branches that a handler's call or a vote is under way for: what a drain waits for. The others may be left
+// as they are: their prepare is delivered again, or their outcome is sent again.
 func (b *Branches) Calling() int {
 	calls := 0
 	for _, br := range b.branches {
