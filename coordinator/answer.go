@@ -3,6 +3,7 @@
 package coordinator
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/nats-io/nats.go"
@@ -127,22 +128,25 @@ func (l *leader) onWait(msg *nats.Msg) {
 			l.answer(msg.Reply, invalid(wait.Tx, err))
 			continue
 		}
-		l.wait(wait.Tx, msg.Reply)
+		l.wait(&wait, msg.Reply)
 	}
 }
 
-func (l *leader) wait(tx messages.ID, reply string) {
+func (l *leader) wait(w *messages.Wait, reply string) {
+	tx := w.Tx
 	outcome, refuser, reason, known := l.fold.Lookup(tx)
 	switch {
 	case outcome != messages.Undecided:
 		l.answer(reply, &messages.Answer{Tx: tx, Outcome: outcome, Participant: refuser, Reason: reason})
+	case w.Now && (known || l.live[tx] != nil):
+		l.answer(reply, &messages.Answer{Tx: tx, Error: messages.CodeUndecided, Message: "the transaction is open"})
 	case l.live[tx] != nil:
 		l.join(tx, l.live[tx], reply)
 	case !known:
-		l.searchHistory(tx, reply)
+		l.searchHistory(w, reply)
 	case slices.Contains(l.waiting[tx], reply):
 	case len(l.waiting[tx]) >= maxWaiters:
-		l.answer(reply, overloaded(tx, "too many callers wait for this transaction already"))
+		l.answer(reply, tryAgain(tx, fmt.Sprintf("%d callers wait for this transaction already", maxWaiters)))
 	default:
 		l.waiting[tx] = append(l.waiting[tx], reply)
 	}

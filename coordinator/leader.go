@@ -267,10 +267,10 @@ func (l *leader) burst() error {
 // the next leader a checkpoint.
 func (l *leader) leave(ctx context.Context, stop context.CancelFunc) error {
 	for id := range l.live {
-		l.answerAll(id, &messages.Answer{Tx: id, Error: messages.CodeStopping, Message: "the coordinator is stopping"})
+		l.answerAll(id, tryAgain(id, "the coordinator is stopping"))
 	}
 	for id := range l.waiting {
-		l.answerAll(id, &messages.Answer{Tx: id, Error: messages.CodeStopping, Message: "the coordinator is stopping"})
+		l.answerAll(id, tryAgain(id, "the coordinator is stopping"))
 	}
 	l.writeFinished()
 	l.flush()

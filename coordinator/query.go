@@ -154,7 +154,8 @@ func (l *leader) read(ctx context.Context, from time.Time, visit func(jetstream.
 }
 
 // searchHistory answers one who waits for a transaction that the leader does not know, from the log's history.
-func (l *leader) searchHistory(tx messages.ID, reply string) {
+func (l *leader) searchHistory(w *messages.Wait, reply string) {
+	wait, tx := *w, w.Tx
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 		defer cancel()
@@ -162,14 +163,14 @@ func (l *leader) searchHistory(tx messages.ID, reply string) {
 		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason}
 		switch {
 		case err != nil:
-			answer = overloaded(tx, err.Error())
+			answer = tryAgain(tx, err.Error())
 		case !known:
 			answer.Error = messages.CodeNotFound
 			answer.Message = "neither the coordinator nor the log's history knows the transaction"
 		}
 		_ = l.inLeader(ctx, func() { // who asked asks again
 			if known && answer.Outcome == messages.Undecided {
-				l.wait(tx, reply) // it came between the question and the search
+				l.wait(&wait, reply) // it came between the question and the search
 			} else {
 				l.answer(reply, answer)
 			}

@@ -98,7 +98,7 @@ func (l *leader) join(tx messages.ID, waiting *live, reply string) {
 		return
 	}
 	if len(waiting.waiters) >= maxWaiters {
-		l.answer(reply, overloaded(tx, fmt.Sprintf("%d callers wait for this transaction already", maxWaiters)))
+		l.answer(reply, tryAgain(tx, fmt.Sprintf("%d callers wait for this transaction already", maxWaiters)))
 		return
 	}
 	waiting.waiters = append(waiting.waiters, reply)
@@ -135,6 +135,10 @@ func (l *leader) admit(sub *messages.Submission, size int) *messages.Answer {
 		return overloaded(sub.Tx, "too many finished transactions with long timeouts are remembered")
 	}
 	return nil
+}
+
+func tryAgain(tx messages.ID, message string) *messages.Answer {
+	return &messages.Answer{Tx: tx, Error: messages.CodeTryAgain, Message: message}
 }
 
 func overloaded(tx messages.ID, message string) *messages.Answer {

@@ -41,7 +41,7 @@ func ParseOutcome(word string) (Outcome, bool) {
 // Code says why a submission or a wait has no outcome to tell. The zero Code means that it has one.
 type Code string
 
-// The codes. Only CodeStopping and CodeOverloaded are worth sending the same submission again.
+// The codes. Only CodeTryAgain and CodeOverloaded are worth sending the same submission again.
 const (
 	// CodeInvalid: a field breaks a rule; Field and Message name both. The transaction was not accepted.
 	CodeInvalid Code = "invalid"
@@ -54,10 +54,13 @@ const (
 	// CodeOutsideWindow: the id's time is outside the de-duplication window, so the leader cannot tell a repeat from a
 	// new transaction. Ask for the outcome of the id instead.
 	CodeOutsideWindow Code = "outside_window"
-	// CodeStopping: this coordinator is stopping; the outcome is unknown. Send it again.
-	CodeStopping Code = "stopping"
+	// CodeTryAgain: this coordinator cannot tell now (it is stopping, or too many wait already); the outcome is unknown. Send
+	// the same again.
+	CodeTryAgain Code = "try_again"
 	// CodeNotFound answers a wait: neither the shard's memory nor its history knows the transaction.
 	CodeNotFound Code = "not_found"
+	// CodeUndecided answers a wait that asked for what is known now: the transaction is open.
+	CodeUndecided Code = "undecided"
 )
 
 // Answer is what a leader tells a client about one transaction: its outcome, or an error.

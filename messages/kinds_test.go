@@ -69,8 +69,8 @@ var (
 	}, "tx"), outcomeOrError)}
 
 	waits = kind[Wait]{(*Decoder).Wait, AppendWait, func(w *Wait) wireRecord {
-		return wireRecord{Tx: w.Tx.String()}
-	}, object(map[string]rule{"tx": wireID, "v": version}, "tx")}
+		return wireRecord{Tx: w.Tx.String(), Now: w.Now}
+	}, object(map[string]rule{"tx": wireID, "v": version, "now": oneOf("true", "false")}, "tx")}
 )
 
 func viewOperations(ops []Operation) (all []wireOperation) {

@@ -168,6 +168,7 @@ type wireRecord struct {
 	Operations   []wireOperation `json:"operations,omitempty"`
 	Trace        string          `json:"trace,omitempty"`
 	Held         bool            `json:"held,omitempty"`
+	Now          bool            `json:"now,omitempty"`
 	Vote         json.RawMessage `json:"vote,omitempty"`
 	Through      uint64          `json:"through,omitempty"`
 	Heuristics   []wireHeuristic `json:"heuristics,omitempty"`

@@ -4,14 +4,22 @@ package messages
 
 // Wait asks a shard's leader for a transaction's outcome, to be answered when it is known.
 //
-//	{"tx":"…"}
+//	{"tx":"…","now":true}
 type Wait struct {
 	Tx ID
+	// Now asks for what is known now, CodeUndecided if nothing is, instead of waiting.
+	Now bool
 }
+
+const bitNow = 2
 
 // AppendWait appends the record's JSON, without a newline.
 func AppendWait(b []byte, w *Wait) []byte {
-	return append(appendID(b, `{"tx":"`, w.Tx), '}')
+	b = appendID(b, `{"tx":"`, w.Tx)
+	if w.Now {
+		b = append(b, `,"now":true`...)
+	}
+	return append(b, '}')
 }
 
 // Wait decodes a record into w.
@@ -26,6 +34,9 @@ func (d *Decoder) Wait(line []byte, w *Wait) error {
 		case "v":
 			s.once("v", bitVersion)
 			s.version()
+		case "now":
+			s.once("now", bitNow)
+			w.Now = s.truth()
 		default:
 			s.unknown(key)
 		}
