@@ -3,20 +3,27 @@
 package protocol
 
 import (
+	"bytes"
 	"iter"
+	"slices"
 
 	"github.com/assent-tx/assent/messages"
 )
 
 // Delivery keeps what participants are owed: outcomes that they have not said to be done. It decides what to send now,
 // what to send again and when, and which transactions are finished. Times are a wall clock's Unix milliseconds; a
-// clock that steps makes it send early or late, and nothing worse. It has one owner, like Fold.
+// clock that steps forward makes it send early, and one that steps back makes it wait no longer than it would have.
+// It has one owner, like Fold.
 type Delivery struct {
 	cfg   DeliveryConfig
 	owing map[messages.ID]*owing
 	peers map[string]*peer
+	// all are the peers in the order in which they came.
+	all   []*peer
 	retry expiryHeap
 	free  []*owing
+	// clock is the wall clock's last time, and steps how far it went back altogether: their sum never does.
+	clock, steps int64
 }
 
 // DeliveryConfig sets the pace of a Delivery.
@@ -24,16 +31,17 @@ type DeliveryConfig struct {
 	// Window is how many outcomes may be under way to one participant at once; default 4096.
 	Window int
 	// Backoff is the time in milliseconds before an unanswered outcome is sent again; it doubles with every attempt up to
-	// MaxBackoff. Defaults 1000 and 30000.
+	// MaxBackoff. Defaults 1000 and 30000; a MaxBackoff that is less than Backoff means Backoff.
 	Backoff, MaxBackoff int64
 }
 
 // owing is a transaction whose participants are owed its outcome.
 type owing struct {
-	outcome    messages.Outcome
-	expires    int64
-	since      int64
-	scheduled  bool
+	outcome messages.Outcome
+	expires int64
+	since   int64
+	// retryAt is when the transaction is due in the retry heap, 0 when it is not. The heap may hold other times, of no meaning.
+	retryAt    int64
 	debts      []debt
 	heuristics []messages.HeuristicReport
 }
@@ -60,9 +68,18 @@ type debt struct {
 
 // peer is a participant, as a Delivery sees it.
 type peer struct {
-	name     string
-	queue    []messages.ID // debts to send; may name some that were settled since
+	name string
+	// queue are debts to send, from head on; it may name some that were settled since.
+	queue    []messages.ID
+	head     int
 	underWay int
+}
+
+func (p *peer) push(tx messages.ID) {
+	if p.head > len(p.queue)/2 { // so that a queue which is never empty does not grow
+		p.queue, p.head = p.queue[:copy(p.queue, p.queue[p.head:])], 0
+	}
+	p.queue = append(p.queue, tx)
 }
 
 // NewDelivery gives an empty Delivery; zero fields of cfg mean the defaults.
@@ -73,9 +90,10 @@ func NewDelivery(cfg DeliveryConfig) *Delivery {
 	if cfg.Backoff <= 0 {
 		cfg.Backoff = 1000
 	}
-	if cfg.MaxBackoff < cfg.Backoff {
-		cfg.MaxBackoff = max(30_000, cfg.Backoff)
+	if cfg.MaxBackoff <= 0 {
+		cfg.MaxBackoff = 30_000
 	}
+	cfg.MaxBackoff = max(cfg.MaxBackoff, cfg.Backoff)
 	return &Delivery{cfg: cfg, owing: make(map[messages.ID]*owing), peers: make(map[string]*peer)}
 }
 
@@ -90,7 +108,7 @@ func (d *Delivery) Owe(e Effect, now int64) {
 	p := d.peer(e.Participant)
 	for i := range o.debts {
 		if owed := &o.debts[i]; owed.peer == p {
-			owed.vote = max(owed.vote, e.Vote)
+			owed.vote, owed.attempts = max(owed.vote, e.Vote), 0
 			d.enqueue(e.Tx, owed)
 			return
 		}
@@ -107,7 +125,7 @@ func (d *Delivery) enqueue(tx messages.ID, owed *debt) {
 		owed.peer.underWay--
 	}
 	owed.state = queued
-	owed.peer.queue = append(owed.peer.queue, tx)
+	owed.peer.push(tx)
 }
 
 // Batch takes the outcomes to be sent to one participant now, at most messages.MaxRecords, and appends them to commits
@@ -117,10 +135,10 @@ func (d *Delivery) Batch(participant string, now int64, commits, rollbacks []mes
 	if p == nil {
 		return commits, rollbacks
 	}
-	taken, count := 0, 0
-	for taken < len(p.queue) && count < messages.MaxRecords && p.underWay < d.cfg.Window {
-		tx := p.queue[taken]
-		taken++
+	now = d.steady(now)
+	for count := 0; p.head < len(p.queue) && count < messages.MaxRecords && p.underWay < d.cfg.Window; {
+		tx := p.queue[p.head]
+		p.head++
 		o, owed := d.find(tx, p)
 		if owed == nil || owed.state != queued {
 			continue
@@ -134,8 +152,14 @@ func (d *Delivery) Batch(participant string, now int64, commits, rollbacks []mes
 			rollbacks = append(rollbacks, effect)
 		}
 	}
-	p.queue = p.queue[:copy(p.queue, p.queue[taken:])]
 	return commits, rollbacks
+}
+
+// steady makes a wall clock's time one that never goes back.
+func (d *Delivery) steady(now int64) int64 {
+	d.steps += max(0, d.clock-now)
+	d.clock = now
+	return now + d.steps
 }
 
 func (d *Delivery) send(tx messages.ID, o *owing, owed *debt, now int64) {
@@ -143,17 +167,21 @@ func (d *Delivery) send(tx messages.ID, o *owing, owed *debt, now int64) {
 	owed.peer.underWay++
 	owed.sendAt = now + min(d.cfg.Backoff<<min(owed.attempts, 20), d.cfg.MaxBackoff)
 	owed.attempts++
-	if !o.scheduled {
-		o.scheduled = true
-		d.retry.push(expiry{owed.sendAt, tx})
+	d.schedule(tx, o, owed.sendAt)
+}
+
+func (d *Delivery) schedule(tx messages.ID, o *owing, at int64) {
+	if o.retryAt == 0 || at < o.retryAt {
+		o.retryAt = at
+		d.retry.push(expiry{at, tx})
 	}
 }
 
 // Waiting steps through the participants that have something to be sent now.
 func (d *Delivery) Waiting() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for name, p := range d.peers {
-			if len(p.queue) > 0 && p.underWay < d.cfg.Window && !yield(name) {
+		for _, p := range d.all {
+			if p.head < len(p.queue) && p.underWay < d.cfg.Window && !yield(p.name) {
 				return
 			}
 		}
@@ -162,28 +190,24 @@ func (d *Delivery) Waiting() iter.Seq[string] {
 
 // Tick puts back into the queue what was under way for too long.
 func (d *Delivery) Tick(now int64) {
+	now = d.steady(now)
 	for len(d.retry) > 0 && d.retry[0].at <= now {
-		tx := d.retry.pop().id
-		o := d.owing[tx]
-		if o == nil {
+		due := d.retry.pop()
+		o := d.owing[due.id]
+		if o == nil || o.retryAt != due.at {
 			continue
 		}
-		o.scheduled = false
-		next := int64(0)
+		o.retryAt = 0
 		for i := range o.debts {
 			owed := &o.debts[i]
 			if owed.state != underWay {
 				continue
 			}
 			if owed.sendAt <= now {
-				d.enqueue(tx, owed)
-			} else if next == 0 || owed.sendAt < next {
-				next = owed.sendAt
+				d.enqueue(due.id, owed)
+			} else {
+				d.schedule(due.id, o, owed.sendAt)
 			}
-		}
-		if next != 0 {
-			o.scheduled = true
-			d.retry.push(expiry{next, tx})
 		}
 	}
 }
@@ -197,7 +221,7 @@ func (d *Delivery) Done(participant string, done *messages.Done, now int64) (fin
 	}
 	if done.Working {
 		if owed.state == underWay {
-			owed.attempts, owed.sendAt = 0, now+workingGrace*d.cfg.Backoff
+			owed.attempts, owed.sendAt = 0, d.steady(now)+workingGrace*d.cfg.Backoff
 		}
 		return messages.Finished{}, false
 	}
@@ -209,13 +233,25 @@ func (d *Delivery) Done(participant string, done *messages.Done, now int64) (fin
 	}
 	owed.state = settled
 	if done.Heuristic != "" {
-		o.heuristics = append(o.heuristics, messages.HeuristicReport{Participant: participant, Reason: done.Heuristic})
+		o.report(messages.HeuristicReport{Participant: participant, Reason: done.Heuristic})
 	}
 	return o.finished(done.Tx)
 }
 
+// report keeps a participant's newest report: it may be done more than once, and a finished record has room for each
+// participant only once.
+func (o *owing) report(h messages.HeuristicReport) {
+	for i := range o.heuristics {
+		if o.heuristics[i].Participant == h.Participant {
+			o.heuristics[i] = h
+			return
+		}
+	}
+	o.heuristics = append(o.heuristics, h)
+}
+
 func (o *owing) finished(tx messages.ID) (messages.Finished, bool) {
-	f := messages.Finished{Tx: tx, Heuristics: o.heuristics}
+	f := messages.Finished{Tx: tx, Heuristics: slices.Clone(o.heuristics)}
 	for i := range o.debts {
 		if o.debts[i].state != settled {
 			return messages.Finished{}, false
@@ -231,29 +267,35 @@ func (d *Delivery) Resend(participant string) {
 	if p == nil {
 		return
 	}
+	var txs []messages.ID
 	for tx, o := range d.owing {
 		for i := range o.debts {
-			if owed := &o.debts[i]; owed.peer == p && owed.state == underWay {
-				owed.attempts = 0
-				d.enqueue(tx, owed)
+			if owed := &o.debts[i]; owed.peer == p && owed.state != settled {
+				txs = append(txs, tx)
 			}
 		}
+	}
+	slices.SortFunc(txs, func(a, b messages.ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, tx := range txs {
+		_, owed := d.find(tx, p)
+		owed.attempts = 0
+		d.enqueue(tx, owed)
 	}
 }
 
 // Retry puts what a transaction's participants are owed into their queues now; false when nothing is owed.
-func (d *Delivery) Retry(tx messages.ID) bool {
+func (d *Delivery) Retry(tx messages.ID) (owes bool) {
 	o := d.owing[tx]
 	if o == nil {
 		return false
 	}
 	for i := range o.debts {
-		if owed := &o.debts[i]; owed.state == underWay {
-			owed.attempts = 0
+		if owed := &o.debts[i]; owed.state != settled {
+			owes, owed.attempts = true, 0
 			d.enqueue(tx, owed)
 		}
 	}
-	return true
+	return owes
 }
 
 // Forget drops a transaction: the log says that it is finished.
@@ -340,6 +382,7 @@ func (d *Delivery) peer(name string) *peer {
 	if p == nil {
 		p = &peer{name: name}
 		d.peers[name] = p
+		d.all = append(d.all, p)
 	}
 	return p
 }

@@ -15,6 +15,9 @@ const (
 	Send
 	// Finished: every participant is done; nothing of Tx is owed any more.
 	Finished
+	// Ignored: a prepare of Tx was ignored, for Tx may have been finished and forgotten (FoldStats.Late). Tell the clients
+	// that wait for Tx that its outcome is not known any more, unless it was.
+	Ignored
 )
 
 // Effect is what the fold wants done. It performs nothing itself.

@@ -2,12 +2,21 @@
 
 package protocol
 
-import "github.com/assent-tx/assent/messages"
+import (
+	"bytes"
+
+	"github.com/assent-tx/assent/messages"
+)
 
 // expiry is a transaction and the log time, in Unix milliseconds, that ends it.
 type expiry struct {
 	at int64
 	id messages.ID
+}
+
+// earlier orders equal times by id, so that whoever does the same does it in the same order.
+func (e *expiry) earlier(o *expiry) bool {
+	return e.at < o.at || (e.at == o.at && bytes.Compare(e.id[:], o.id[:]) < 0)
 }
 
 // expiryHeap is a binary heap of expiries, the earliest first. Entries are removed lazily: one may outlive its
@@ -19,7 +28,7 @@ func (h *expiryHeap) push(e expiry) {
 	heap := *h
 	for i := len(heap) - 1; i > 0; {
 		parent := (i - 1) / 2
-		if heap[parent].at <= heap[i].at {
+		if !heap[i].earlier(&heap[parent]) {
 			return
 		}
 		heap[parent], heap[i] = heap[i], heap[parent]
@@ -36,7 +45,7 @@ func (h *expiryHeap) pop() expiry {
 	for i := 0; ; {
 		least := i
 		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
-			if heap[child].at < heap[least].at {
+			if heap[child].earlier(&heap[least]) {
 				least = child
 			}
 		}

@@ -22,23 +22,26 @@ type Fold struct {
 	// sequence is that of the message read last.
 	sequence  uint64
 	replaying bool
-	// Invariant: a transaction is in open or in memory, never in both.
-	open    map[messages.ID]*transaction
-	memory  memory
-	expires expiryHeap
-	effects []Effect
-	free    []*transaction
-	decoder messages.Decoder
-	prepare messages.Prepare
-	stats   FoldStats
+	// stopped is why no more can be read.
+	stopped error
+	// Invariant: a transaction is in open, in memory, or in neither.
+	open      map[messages.ID]*transaction
+	memory    memory
+	forgotten forgotten
+	expires   expiryHeap
+	effects   []Effect
+	free      []*transaction
+	decoder   messages.Decoder
+	prepare   messages.Prepare
+	stats     FoldStats
 }
 
 // FoldConfig bounds what a fold remembers of finished transactions.
 type FoldConfig struct {
-	// Window is how long a finished transaction is remembered, in milliseconds of log time.
+	// Window is how long a finished transaction is remembered, in milliseconds of log time; 0 means DefaultWindow.
 	Window int64
 	// Remember is how many finished transactions are remembered at the most; over it the oldest are forgotten early,
-	// though never before their expiry.
+	// though never before their expiry. 0 means DefaultRemember. All readers of a log must have the same.
 	Remember int
 }
 
@@ -54,6 +57,8 @@ type FoldStats struct {
 	Malformed uint64
 	// Stranger counts votes of a participant that is not the transaction's.
 	Stranger uint64
+	// Late counts prepares of transactions that are, or may be, forgotten.
+	Late uint64
 	// LastMalformed says what was wrong with the last of the malformed.
 	LastMalformed error
 }
@@ -67,6 +72,11 @@ type Checkpoint struct {
 	// Floor is the newest id time, in Unix milliseconds, of the transactions that were forgotten: at or before it a
 	// repeated submission cannot be told from a new one.
 	Floor int64 `json:"floor"`
+	// Through is the sequence of the message that was read last when the checkpoint was taken.
+	Through uint64 `json:"through,omitempty"`
+	// Skip are forgotten transactions of which prepares follow Sequence, while what they were decided by may precede it: these
+	// prepares are to be ignored.
+	Skip []Skipped `json:"skip,omitempty"`
 }
 
 // transaction is an unfinished transaction. Its per-participant bits follow the order of participants.
@@ -83,6 +93,8 @@ type transaction struct {
 	outcome                     messages.Outcome
 	refuser                     string
 	reason                      string
+	// parted is the sequence of the last prepare that would mislead a reader that has not read what came before; 0 for none.
+	parted uint64
 	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so.
 	recalled bool
 }
@@ -113,6 +125,7 @@ func NewFold(cfg FoldConfig, from Checkpoint) *Fold {
 		f.sequence = from.Sequence - 1
 	}
 	f.memory.init(from.Floor)
+	f.forgotten.init(from)
 	return f
 }
 
@@ -137,16 +150,22 @@ func (f *Fold) Live() {
 }
 
 // Message reads the next message of the log: its stream sequence, the time in Unix milliseconds that the server gave
-// it, and its records. Log time moves before the records are read (rule 2). The only error is one that wraps
-// messages.ErrNewerVersion: the reader must stop, and has read nothing of the record that says so.
+// it, and its records. Log time moves before the records are read (rule 2). A message that was read before is ignored.
+// The only error is one that wraps messages.ErrNewerVersion: the reader must stop, and has read nothing of the record that
+// says so, nor will it read anything further.
 func (f *Fold) Message(sequence uint64, unixMilli int64, kind messages.Kind, participant string, data []byte) error {
+	if f.stopped != nil || sequence <= f.sequence {
+		return f.stopped
+	}
 	f.sequence, f.before = sequence, f.logTime
 	f.logTime = max(f.logTime, unixMilli)
 	f.expire()
-	f.memory.forget(f.cfg, f.logTime)
+	f.memory.forget(f.cfg, f.logTime, &f.forgotten)
+	f.prune()
 	for line := range messages.Lines(data) {
 		err := f.record(kind, participant, line)
 		if errors.Is(err, messages.ErrNewerVersion) {
+			f.stopped = err
 			return err
 		}
 		if err != nil {
@@ -192,17 +211,27 @@ func (f *Fold) record(kind messages.Kind, participant string, line []byte) error
 
 // onPrepare: rule 1. A prepare of a transaction that is known changes only which prepares were seen.
 func (f *Fold) onPrepare(participant string, p *messages.Prepare) error {
-	index := indexOf(p.Participants, participant)
-	if index < 0 {
+	if indexOf(p.Participants, participant) < 0 {
 		return errForeign
 	}
-	if f.memory.has(p.Tx) {
-		return nil
-	}
 	tx := f.open[p.Tx]
-	if tx == nil {
+	switch {
+	case tx != nil:
+		tx.part(p, f.sequence)
+	case f.memory.prepared(p.Tx, f.sequence):
+		return nil
+	case f.ignores(p.Tx):
+		f.stats.Late++
+		f.emit(Effect{Kind: Ignored, Tx: p.Tx})
+		return nil
+	default:
 		tx = f.begin(p)
-	} else if index = indexOf(tx.participants, participant); index < 0 {
+	}
+	index := indexOf(tx.participants, participant)
+	if index < 0 {
+		if tx.recalled { // only those who called it back are known
+			return nil
+		}
 		return errForeign
 	}
 	tx.prepared |= 1 << index
@@ -277,7 +306,7 @@ func (f *Fold) lateYes(participant string, id messages.ID) {
 	tx.participants = append(tx.participants, participant)
 	tx.yesAt = append(tx.yesAt, f.sequence)
 	tx.yes, tx.outcome, tx.recalled = 1, past.outcome, true
-	tx.refuser, tx.reason = past.refuser, past.reason
+	tx.refuser, tx.reason, tx.parted = past.refuser, past.reason, past.parted
 	f.send(tx, 0)
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // memory holds the finished transactions: long enough to answer a repeated submission (the window), and never shorter
-// than until log time has passed their expiry, so that whatever arrives for a forgotten one is dead by rule 2 or 5.
+// than until log time has passed their expiry.
 //
 // Entries hold no pointers: a million of them cost the garbage collector nothing.
 type memory struct {
@@ -18,9 +18,13 @@ type memory struct {
 	refusals map[messages.ID]refusal
 	// order is the entries by the time they were finished, in blocks; a block knows the lowest position that its entries
 	// need. An entry may stand here after it was recalled.
-	order []*block
-	// lingering are entries out of the window whose expiry is still to come.
-	lingering expiryHeap
+	order     []*block
+	blockSize int
+	// lingering are entries out of the window whose expiry is still to come, by that; lingerers are the same, by the
+	// sequence at which they were first seen. Both may name some that were recalled.
+	lingering, lingerers expiryHeap
+	// lingers counts the entries that are lingering.
+	lingers int
 	// floor: see Checkpoint.
 	floor int64
 }
@@ -28,7 +32,11 @@ type memory struct {
 type remembered struct {
 	expires, finishedAt int64
 	first               position
-	outcome             messages.Outcome
+	// parted: see transaction.
+	parted  uint64
+	outcome messages.Outcome
+	// lingers: it is in lingering, no longer in order.
+	lingers bool
 }
 
 type refusal struct{ refuser, reason string }
@@ -55,22 +63,30 @@ type finishedEntry struct {
 func (m *memory) init(floor int64) {
 	m.entries = make(map[messages.ID]remembered)
 	m.refusals = make(map[messages.ID]refusal)
+	m.blockSize = blockSize
 	m.floor = floor
 }
 
-func (m *memory) has(id messages.ID) bool {
-	_, ok := m.entries[id]
+// prepared tells whether a transaction is remembered, and notes that a prepare of it came late, at sequence.
+func (m *memory) prepared(id messages.ID, sequence uint64) bool {
+	entry, ok := m.entries[id]
+	if ok {
+		entry.parted = sequence
+		m.entries[id] = entry
+	}
 	return ok
 }
 
 func (m *memory) remember(tx *transaction, now int64) {
-	m.entries[tx.id] = remembered{tx.expires, now, tx.first, tx.outcome}
+	m.entries[tx.id] = remembered{
+		expires: tx.expires, finishedAt: now, first: tx.first, parted: tx.parted, outcome: tx.outcome,
+	}
 	if tx.refuser != "" || tx.reason != "" {
 		m.refusals[tx.id] = refusal{tx.refuser, tx.reason}
 	}
 	last := len(m.order) - 1
-	if last < 0 || len(m.order[last].entries) == blockSize {
-		m.order = append(m.order, &block{lowest: nowhere, entries: make([]finishedEntry, 0, blockSize)})
+	if last < 0 || len(m.order[last].entries) == m.blockSize {
+		m.order = append(m.order, &block{lowest: nowhere, entries: make([]finishedEntry, 0, m.blockSize)})
 		last++
 	}
 	b := m.order[last]
@@ -80,55 +96,85 @@ func (m *memory) remember(tx *transaction, now int64) {
 
 func (m *memory) peek(id messages.ID) (past, bool) {
 	entry, ok := m.entries[id]
-	return past{entry, m.refusals[id]}, ok
+	if !ok {
+		return past{}, false
+	}
+	return past{entry, m.refusals[id]}, true
 }
 
 // recall takes an entry out: its transaction is open again.
 func (m *memory) recall(id messages.ID) (past, bool) {
 	p, ok := m.peek(id)
-	delete(m.entries, id)
-	delete(m.refusals, id)
+	if ok {
+		m.remove(id, p.remembered)
+	}
 	return p, ok
 }
 
-// forget lets go of what is out of the window and expired.
-func (m *memory) forget(cfg FoldConfig, now int64) {
+func (m *memory) remove(id messages.ID, entry remembered) {
+	if entry.lingers {
+		m.lingers--
+	}
+	delete(m.entries, id)
+	delete(m.refusals, id)
+}
+
+// forget lets go of what is out of the window and expired, and notes in gone those that a prepare has parted.
+func (m *memory) forget(cfg FoldConfig, now int64, gone *forgotten) {
 	for len(m.order) > 0 {
 		b := m.order[0]
 		if b.head == len(b.entries) {
-			if len(b.entries) < blockSize {
-				break
-			}
-			m.order = m.order[1:]
+			// A block that is used up goes even when it has room: what its entries needed must not hold back the log for
+			// those that come.
+			m.order[0], m.order = nil, m.order[1:]
 			continue
 		}
 		oldest := b.entries[b.head]
-		if now-oldest.finishedAt <= cfg.Window && len(m.entries)-len(m.lingering) <= cfg.Remember {
+		if now-oldest.finishedAt <= cfg.Window && len(m.entries)-m.lingers <= cfg.Remember {
 			break
 		}
 		b.head++
 		entry, ok := m.entries[oldest.id]
-		switch {
-		case !ok || entry.finishedAt != oldest.finishedAt: // recalled since; it has a later place, or will
-		case now > entry.expires:
-			m.drop(oldest.id, now)
-		default:
-			m.lingering.push(expiry{entry.expires, oldest.id})
+		if !ok || entry.lingers || entry.finishedAt != oldest.finishedAt {
+			continue // recalled since; it has a later place, or will
+		}
+		if until := entry.until(oldest.id, cfg.Window); now > until {
+			m.drop(oldest.id, entry, now, gone)
+		} else {
+			m.linger(oldest.id, entry, until)
 		}
 	}
 	for len(m.lingering) > 0 && m.lingering[0].at < now {
-		if id := m.lingering.pop().id; m.has(id) {
-			m.drop(id, now)
+		e := m.lingering.pop()
+		if entry, ok := m.entries[e.id]; ok && entry.lingers && entry.until(e.id, cfg.Window) == e.at {
+			m.drop(e.id, entry, now, gone)
 		}
 	}
 }
 
+func (m *memory) linger(id messages.ID, entry remembered, until int64) {
+	entry.lingers = true
+	m.entries[id] = entry
+	m.lingers++
+	m.lingering.push(expiry{until, id})
+	m.lingerers.push(expiry{int64(entry.first.sequence), id})
+}
+
+// until is the log time that must have passed before an entry may be forgotten: its expiry, and (when it is to be
+// forgotten early) the time of its id, for the floor, which keeps a repeated submission out, rises no further than to
+// the present. An id that is further ahead than the window is garbage.
+func (r *remembered) until(id messages.ID, window int64) int64 {
+	return max(r.expires, min(id.UnixMilli(), r.finishedAt+window))
+}
+
 // drop forgets an entry and raises the floor to its id's time, which a garbage id from the future must not push
 // past the present.
-func (m *memory) drop(id messages.ID, now int64) {
-	delete(m.entries, id)
-	delete(m.refusals, id)
+func (m *memory) drop(id messages.ID, entry remembered, now int64, gone *forgotten) {
+	m.remove(id, entry)
 	m.floor = max(m.floor, min(id.UnixMilli(), now))
+	if entry.parted != 0 {
+		gone.spans[id] = span{entry.first.sequence, entry.parted}
+	}
 }
 
 // nowhere is a position after every other.
@@ -142,10 +188,23 @@ func (m *memory) lowest() position {
 			lowest = lowest.lower(b.lowest)
 		}
 	}
-	for _, e := range m.lingering {
-		if entry, ok := m.entries[e.id]; ok {
-			lowest = lowest.lower(entry.first)
+	for len(m.lingerers) > 0 {
+		top := m.lingerers[0]
+		if entry, ok := m.entries[top.id]; ok && entry.lingers && entry.first.sequence == uint64(top.at) {
+			return lowest.lower(entry.first)
 		}
+		m.lingerers.pop()
 	}
 	return lowest
+}
+
+// starts appends every sequence that lowest may ever give for what is remembered now.
+func (m *memory) starts(sequences []uint64) []uint64 {
+	for _, b := range m.order {
+		sequences = append(sequences, b.lowest.sequence)
+	}
+	for _, entry := range m.entries {
+		sequences = append(sequences, entry.first.sequence)
+	}
+	return sequences
 }

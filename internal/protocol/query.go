@@ -73,7 +73,7 @@ func (tx *transaction) view() View {
 		switch {
 		case tx.yes&bit != 0:
 			b.Vote = messages.VoteYes
-		case tx.no&bit != 0:
+		case tx.no&bit != 0 || name == tx.refuser:
 			b.Vote = messages.VoteNo
 		case tx.readOnly&bit != 0:
 			b.Vote = messages.VoteReadOnly
@@ -101,6 +101,10 @@ func (f *Fold) Missing(id messages.ID, names []string) (missing []string, partic
 // Overdue appends to ids at most limit undecided transactions whose expiry is before now, a wall clock's Unix
 // milliseconds: time to write their abort. The log alone says whether it came in time.
 func (f *Fold) Overdue(now int64, limit int, ids []messages.ID) []messages.ID {
+	if limit <= 0 {
+		return ids
+	}
+	limit += len(ids)
 	f.expires.before(now, func(id messages.ID) bool {
 		if tx := f.open[id]; tx != nil && tx.outcome == messages.Undecided {
 			ids = append(ids, id)
@@ -110,16 +114,25 @@ func (f *Fold) Overdue(now int64, limit int, ids []messages.ID) []messages.ID {
 	return ids
 }
 
-// Checkpoint is where a reader that knows nothing may start now and learn all that this fold still knows.
+// Checkpoint is where a reader that knows nothing may start, now or later, and learn all that this fold still knows. Its
+// Sequence never goes back.
 func (f *Fold) Checkpoint() Checkpoint {
 	lowest := f.memory.lowest()
 	for _, tx := range f.open {
 		lowest = lowest.lower(tx.first)
 	}
+	through := max(f.sequence, f.forgotten.through)
+	if f.stopped != nil { // a reader that knows the newer version has to read it
+		lowest = lowest.lower(position{f.sequence, f.before})
+		through = max(f.sequence-1, f.forgotten.through)
+	}
 	if lowest == nowhere {
 		lowest = position{f.sequence + 1, f.logTime}
 	}
-	return Checkpoint{Sequence: lowest.sequence, LogTime: lowest.logTime, Floor: f.memory.floor}
+	return Checkpoint{
+		Sequence: lowest.sequence, LogTime: lowest.logTime, Floor: f.memory.floor,
+		Through: through, Skip: f.forgotten.skipped(lowest.sequence),
+	}
 }
 
 // LogTime is the running maximum of the timestamps read, in Unix milliseconds.
