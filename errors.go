@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package assent
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// What a caller branches on; errors.As with the types below gives the details.
+var (
+	// ErrAborted: no participant applies the transaction. See AbortedError.
+	ErrAborted = errors.New("assent: the transaction was aborted")
+	// ErrUnknown: the outcome was not learnt; the transaction may have committed, or may yet. See UnknownError.
+	ErrUnknown = errors.New("assent: the outcome is unknown")
+	// ErrInvalid: a field breaks a rule. See InvalidError.
+	ErrInvalid = errors.New("assent: invalid transaction")
+	// ErrTooLarge: the transaction is over a size limit. See TooLargeError.
+	ErrTooLarge = errors.New("assent: the transaction is too large")
+	// ErrUnknownParticipant: a participant of that name has never registered. See UnknownParticipantError.
+	ErrUnknownParticipant = errors.New("assent: unknown participant")
+	// ErrOverloaded: the shard takes no new transactions now; try later. See OverloadedError.
+	ErrOverloaded = errors.New("assent: the coordinator is overloaded")
+	// ErrNoCoordinator: no coordinator answers. Together with ErrUnknown the transaction may have been accepted before.
+	ErrNoCoordinator = errors.New("assent: no coordinator answers")
+	// ErrNotFound: neither the coordinator nor its history knows the transaction.
+	ErrNotFound = errors.New("assent: transaction not found")
+	// ErrClosed: the client was closed.
+	ErrClosed = errors.New("assent: the client is closed")
+)
+
+// AbortedError says why a transaction aborted. It is ErrAborted.
+type AbortedError struct {
+	Tx ID
+	// Participant refused; "" when none did.
+	Participant string
+	// Reason is the participant's, or "timeout", or what an operator gave.
+	Reason string
+}
+
+// Error names the transaction, who refused, and why.
+func (e *AbortedError) Error() string {
+	if e.Participant == "" {
+		return fmt.Sprintf("%v: %s: %s", ErrAborted, e.Tx, e.Reason)
+	}
+	return fmt.Sprintf("%v: %s: %s refused: %s", ErrAborted, e.Tx, e.Participant, e.Reason)
+}
+
+// Unwrap gives ErrAborted.
+func (e *AbortedError) Unwrap() error { return ErrAborted }
+
+// UnknownError says that the outcome of Tx was not learnt, and why. It is ErrUnknown, and whatever Err is.
+type UnknownError struct {
+	Tx  ID
+	Err error
+}
+
+// Error names the transaction and what to do.
+func (e *UnknownError) Error() string {
+	return fmt.Sprintf("%v: ask again with id %s: %v", ErrUnknown, e.Tx, e.Err)
+}
+
+// Unwrap gives ErrUnknown and the cause.
+func (e *UnknownError) Unwrap() []error { return []error{ErrUnknown, e.Err} }
+
+// InvalidError names the field that is wrong and the rule that it breaks. It is ErrInvalid.
+type InvalidError struct {
+	Tx ID
+	// Field is the path of the field, such as "operations[0].payload".
+	Field   string
+	Message string
+}
+
+// Error names the field and the rule.
+func (e *InvalidError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrInvalid, e.Field, e.Message)
+}
+
+// Unwrap gives ErrInvalid.
+func (e *InvalidError) Unwrap() error { return ErrInvalid }
+
+// TooLargeError names the size and the limit. It is ErrTooLarge.
+type TooLargeError struct {
+	Tx      ID
+	Message string
+}
+
+// Error names the size and the limit.
+func (e *TooLargeError) Error() string { return fmt.Sprintf("%v: %s", ErrTooLarge, e.Message) }
+
+// Unwrap gives ErrTooLarge.
+func (e *TooLargeError) Unwrap() error { return ErrTooLarge }
+
+// UnknownParticipantError names the participant that has never registered. It is ErrUnknownParticipant.
+type UnknownParticipantError struct {
+	Tx      ID
+	Message string
+}
+
+// Error names the participant.
+func (e *UnknownParticipantError) Error() string {
+	return fmt.Sprintf("%v: %s", ErrUnknownParticipant, e.Message)
+}
+
+// Unwrap gives ErrUnknownParticipant.
+func (e *UnknownParticipantError) Unwrap() error { return ErrUnknownParticipant }
+
+// OverloadedError says what there is too much of. It is ErrOverloaded; the transaction was not accepted.
+type OverloadedError struct {
+	Tx      ID
+	Message string
+}
+
+// Error says what there is too much of.
+func (e *OverloadedError) Error() string { return fmt.Sprintf("%v: %s", ErrOverloaded, e.Message) }
+
+// Unwrap gives ErrOverloaded.
+func (e *OverloadedError) Unwrap() error { return ErrOverloaded }
+
+// refusal is the error for an answer that has no outcome.
+func refusal(a *messages.Answer) error {
+	switch a.Error {
+	case messages.CodeInvalid, messages.CodeOutsideWindow:
+		return &InvalidError{Tx: a.Tx, Field: a.Field, Message: a.Message}
+	case messages.CodeTooLarge:
+		return &TooLargeError{Tx: a.Tx, Message: a.Message}
+	case messages.CodeUnknownParticipant:
+		return &UnknownParticipantError{Tx: a.Tx, Message: a.Message}
+	case messages.CodeOverloaded:
+		return &OverloadedError{Tx: a.Tx, Message: a.Message}
+	default:
+		return &UnknownError{Tx: a.Tx, Err: fmt.Errorf("the coordinator says %s: %s", a.Error, a.Message)}
+	}
+}

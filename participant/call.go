@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package participant
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// caller calls the application's handler. Its prepare and finish return once the call is accepted, which may take until
+// another one ends: that is the back-pressure on who delivers.
+type caller interface {
+	prepare(b *Branch)
+	finish(o Outcome)
+	// wait until no call runs.
+	wait()
+}
+
+// answers is where a caller brings what the handler said.
+type answers interface {
+	prepared([]*Branch, []Result)
+	finished([]Outcome, []error)
+}
+
+// single calls a Handler, each branch in a goroutine of its own. Prepares and outcomes have places of their own, so that
+// prepares which wait for something can never hold back the commits that would free it.
+type single struct {
+	handler     Handler
+	timeout     time.Duration
+	answers     answers
+	prepares    chan struct{}
+	outcomes    chan struct{}
+	outstanding sync.WaitGroup
+}
+
+func newSingle(cfg *Config, to answers) *single {
+	return &single{
+		handler: cfg.Handler, timeout: cfg.CallTimeout, answers: to,
+		prepares: make(chan struct{}, cfg.Concurrency), outcomes: make(chan struct{}, cfg.Concurrency),
+	}
+}
+
+func (s *single) prepare(b *Branch) {
+	s.prepares <- struct{}{}
+	s.outstanding.Go(func() {
+		result := s.callPrepare(b)
+		<-s.prepares
+		s.answers.prepared([]*Branch{b}, []Result{result})
+	})
+}
+
+func (s *single) callPrepare(b *Branch) (r Result) {
+	defer contain(&r.Err)
+	ctx, cancel := context.WithDeadline(context.Background(), earliest(time.Now().Add(s.timeout), b.Expires))
+	defer cancel()
+	r.Vote, r.Err = s.handler.Prepare(ctx, b)
+	return r
+}
+
+func (s *single) finish(o Outcome) {
+	s.outcomes <- struct{}{}
+	s.outstanding.Go(func() {
+		err := s.callFinish(o)
+		<-s.outcomes
+		s.answers.finished([]Outcome{o}, []error{err})
+	})
+}
+
+func (s *single) callFinish(o Outcome) (err error) {
+	defer contain(&err)
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	if o.Commit {
+		return s.handler.Commit(ctx, o.Tx)
+	}
+	return s.handler.Rollback(ctx, o.Tx)
+}
+
+func (s *single) wait() { s.outstanding.Wait() }
+
+// batch calls a BatchHandler: one call of each kind at a time, with all that gathered meanwhile.
+type batch struct {
+	handler  BatchHandler
+	timeout  time.Duration
+	answers  answers
+	prepares gatherer[*Branch]
+	outcomes gatherer[Outcome]
+}
+
+func newBatch(cfg *Config, to answers) *batch {
+	b := &batch{handler: cfg.Batch, timeout: cfg.CallTimeout, answers: to}
+	b.prepares.init(b.callPrepare)
+	b.outcomes.init(b.callFinish)
+	return b
+}
+
+func (b *batch) prepare(branch *Branch) { b.prepares.add(branch) }
+func (b *batch) finish(o Outcome)       { b.outcomes.add(o) }
+
+func (b *batch) callPrepare(branches []*Branch) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
+	defer cancel()
+	results, err := func() (results []Result, err error) {
+		defer contain(&err)
+		return b.handler.PrepareBatch(ctx, branches), nil
+	}()
+	if err == nil && len(results) != len(branches) {
+		err = fmt.Errorf("PrepareBatch gave %d results for %d branches", len(results), len(branches))
+	}
+	if err != nil {
+		results = make([]Result, len(branches))
+		for i := range results {
+			results[i].Err = err
+		}
+	}
+	b.answers.prepared(branches, results)
+}
+
+func (b *batch) callFinish(outcomes []Outcome) {
+	ctx, cancel := context.WithTimeout(context.Background(), b.timeout)
+	defer cancel()
+	errs, err := func() (errs []error, err error) {
+		defer contain(&err)
+		return b.handler.FinishBatch(ctx, outcomes), nil
+	}()
+	if err == nil && len(errs) != len(outcomes) {
+		err = fmt.Errorf("FinishBatch gave %d errors for %d outcomes", len(errs), len(outcomes))
+	}
+	if err != nil {
+		errs = make([]error, len(outcomes))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	b.answers.finished(outcomes, errs)
+}
+
+func (b *batch) wait() {
+	b.prepares.wait()
+	b.outcomes.wait()
+}
+
+// gatherer makes batches of what is added while a call runs.
+type gatherer[T any] struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	call    func([]T)
+	pending []T
+	running bool
+}
+
+// maxGathered bounds what waits for the next call; who adds more waits.
+const maxGathered = 16 * messages.MaxRecords
+
+func (g *gatherer[T]) init(call func([]T)) {
+	g.call = call
+	g.changed.L = &g.mu
+}
+
+func (g *gatherer[T]) add(item T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.pending) >= maxGathered {
+		g.changed.Wait()
+	}
+	g.pending = append(g.pending, item)
+	if !g.running {
+		g.running = true
+		go g.run()
+	}
+}
+
+func (g *gatherer[T]) run() {
+	for {
+		g.mu.Lock()
+		n := min(len(g.pending), messages.MaxRecords)
+		if n == 0 {
+			g.running = false
+			g.changed.Broadcast()
+			g.mu.Unlock()
+			return
+		}
+		items := append([]T(nil), g.pending[:n]...)
+		g.pending = g.pending[:copy(g.pending, g.pending[n:])]
+		g.changed.Broadcast()
+		g.mu.Unlock()
+		g.call(items)
+	}
+}
+
+func (g *gatherer[T]) wait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.running {
+		g.changed.Wait()
+	}
+}
+
+// contain makes an error of a panic.
+func contain(err *error) {
+	if reason := recover(); reason != nil {
+		*err = fmt.Errorf("the handler panicked: %v", reason)
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package participant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// delivery is a message of prepares; it is acknowledged when none of its records needs it any more.
+type delivery struct {
+	msg  jetstream.Msg
+	open atomic.Int32
+}
+
+// prepared is one record of a delivery.
+type prepared struct {
+	branch   *Branch
+	delivery *delivery
+}
+
+// What the server may send ahead to one instance, in messages and in bytes.
+const (
+	aheadMessages = 128
+	aheadBytes    = 8 << 20
+)
+
+// consume takes the prepares of a shard. They come from a durable consumer, which the coordinator made.
+func (p *Participant) consume(ctx context.Context, shard int, info messages.ShardInfo) (stop func(), err error) {
+	consumer, err := p.js.Consumer(ctx, info.Stream, info.Consumer)
+	if err != nil {
+		return nil, err
+	}
+	consuming, err := consumer.Consume(func(msg jetstream.Msg) { p.onPrepare(shard, msg) },
+		jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			p.log.WithError(err).WithField("shard", shard).Debug("taking prepares")
+		}))
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		consuming.Stop()
+		<-consuming.Closed()
+	}, nil
+}
+
+// onPrepare takes a message of prepares. A malformed record is passed over, as by every reader of the log.
+func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
+	d := &delivery{msg: msg}
+	d.open.Store(1) // this function's own hold
+	var decoder messages.Decoder
+	var records []*prepared
+	for line := range messages.Lines(msg.Data()) {
+		var record messages.Prepare
+		err := decoder.Prepare(line, &record)
+		if errors.Is(err, messages.ErrNewerVersion) {
+			p.fail(fmt.Errorf("participant %s: shard %d: %w: upgrade this service", p.cfg.Name, shard, err))
+			return
+		}
+		if err != nil || !slices.Contains(record.Participants, p.cfg.Name) {
+			p.log.WithError(err).WithField("shard", shard).Warn("a malformed prepare was ignored")
+			continue
+		}
+		records = append(records, &prepared{delivery: d, branch: &Branch{
+			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: time.UnixMilli(record.Expires),
+		}})
+	}
+	d.open.Add(int32(len(records)))
+	p.mu.Lock()
+	p.inHand[d] = struct{}{}
+	p.mu.Unlock()
+	p.do(func(b *protocol.Branches, now int64) {
+		for _, r := range records {
+			b.Prepare(r.branch.Tx, shard, r.branch.Expires.UnixMilli(), now, r)
+		}
+	})
+	p.ack(d)
+}
+
+// ack gives back one hold on a delivery; with the last the server hears that it needs no redelivery.
+func (p *Participant) ack(d *delivery) {
+	if d.open.Add(-1) > 0 {
+		return
+	}
+	p.mu.Lock()
+	delete(p.inHand, d)
+	p.mu.Unlock()
+	if err := d.msg.Ack(); err != nil {
+		p.log.WithError(err).Debug("a prepare was not acknowledged; it comes again")
+	}
+}
+
+// signsOfLife tells JetStream that the prepares in hand are being worked on, so that it gives them to nobody else.
+func (p *Participant) signsOfLife() {
+	p.mu.Lock()
+	inHand := make([]*delivery, 0, len(p.inHand))
+	for d := range p.inHand {
+		inHand = append(inHand, d)
+	}
+	p.mu.Unlock()
+	for _, d := range inHand {
+		if err := d.msg.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+			p.log.WithError(err).Debug("a sign of life was not sent")
+		}
+	}
+}
+
+// onOutcome takes a message of commits or rollbacks.
+func (p *Participant) onOutcome(outcome messages.Outcome, msg *nats.Msg) {
+	shard, ok := p.subjects.ShardOf(msg.Subject)
+	if !ok || msg.Reply == "" {
+		return
+	}
+	var decoder messages.Decoder
+	var effects []messages.Effect
+	for line := range messages.Lines(msg.Data) {
+		var e messages.Effect
+		if err := decoder.Effect(line, &e); err != nil {
+			p.log.WithError(err).Warn("a malformed outcome was ignored")
+			continue
+		}
+		effects = append(effects, e)
+	}
+	p.do(func(b *protocol.Branches, now int64) {
+		for i := range effects {
+			b.Outcome(outcome, &effects[i], shard, msg.Reply, now)
+		}
+	})
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package participant is the SDK for a service that takes part in transactions: it gives a Handler, the SDK does the
+// protocol.
+//
+//	p, err := participant.New(nc, participant.Config{Name: "bank-a", Handler: bank})
+//	...
+//	err = p.Run(ctx) // blocks; registers, votes, applies outcomes; drains when ctx ends
+//
+// The handler is asked to Prepare a branch, which makes it durable without showing it, and later told to Commit or
+// Rollback. The SDK votes once Prepare has returned, and acknowledges the prepare once the log has the vote. After a yes
+// the branch is in doubt: only the outcome ends it, and the participant must be able to go either way.
+//
+//	Prepare ──▶ Yes ──▶ in doubt ──▶ Commit or Rollback
+//	       ├──▶ ReadOnly: nothing changed, nothing follows
+//	       ├──▶ Refuse(err): the transaction aborts, nothing is held here
+//	       └──▶ any other error: asked again until the transaction expires, then a no; a Rollback follows
+//
+// What a handler has to bear, whatever crashes or is delivered twice:
+//   - Prepare may come again for the same transaction, also after its outcome: it gives the same answer and prepares nothing
+//     anew that was finished. (Remembering finished transactions until Branch.Expires is enough.)
+//   - Commit and Rollback may come again, and may come for a transaction that was never prepared here or is finished: that
+//     is no error and changes nothing.
+//   - Several instances of a participant share one store; the calls for one transaction may come to different ones.
+//
+// Commit and Rollback are repeated until they succeed. A resource that has decided against the outcome (an operator
+// rolled back by hand) says so with Heuristic: it is reported, and not repeated.
+package participant
