@@ -100,7 +100,9 @@ func TestRoundTrip(t *testing.T) {
 				TimeoutMS: rapid.SampledFrom([]int64{0, 1000, 86400000}).Draw(t, "timeout"), Trace: drawText(t, "trace", MaxTrace)})
 		},
 		"answer": func(t *rapid.T) { roundTrip(t, answers, drawAnswer(t)) },
-		"wait":   func(t *rapid.T) { roundTrip(t, waits, &Wait{Tx: drawID.Draw(t, "tx"), Now: rapid.Bool().Draw(t, "now")}) },
+		"wait": func(t *rapid.T) {
+			roundTrip(t, waits, &Wait{Tx: drawID.Draw(t, "tx"), Now: rapid.Bool().Draw(t, "now")})
+		},
 	} {
 		t.Run(name, func(t *testing.T) { rapid.Check(t, draw) })
 	}
