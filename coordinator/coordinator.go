@@ -20,7 +20,7 @@ type Coordinator struct {
 	nc          *nats.Conn
 	js          jetstream.JetStream
 	subjects    messages.Subjects
-	checkpoints jetstream.KeyValue
+	checkpoints checkpoints
 	registry    registry
 	metrics     *metrics
 	leaders     []*leader
@@ -117,7 +117,7 @@ func (c *Coordinator) openStorage(ctx context.Context) ([]jetstream.Stream, erro
 		streams[shard] = stream
 	}
 	var err error
-	c.checkpoints, err = openBucket(ctx, c.js, c.subjects.CheckpointsBucket(), "Assent: where each shard's log is read from", c.cfg.Replicas)
+	c.checkpoints.bucket, err = openBucket(ctx, c.js, c.subjects.CheckpointsBucket(), "Assent: where each shard's log is read from", c.cfg.Replicas)
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,8 @@ func (l *leader) perform() {
 			}
 		case protocol.Finished:
 			l.delivery.Forget(e.Tx)
+		case protocol.Ignored:
+			l.answerAll(e.Tx, tryAgain(e.Tx, "the transaction came too late to be told from one that was forgotten"))
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint6
 	}
 	limit := info.Config.MaxBytes
 	full = limit > 0 && int64(info.State.Bytes) >= limit-limit/10
-	if err := saveCheckpoint(ctx, l.bucket, l.shard, at); err != nil {
+	if err := l.checkpoints.save(ctx, l.shard, at); err != nil {
 		return full, err
 	}
 	if horizon == 0 {

@@ -19,15 +19,15 @@ import (
 
 // leader leads one shard. All its state belongs to the goroutine of run; others reach it through its channels.
 type leader struct {
-	shard    int
-	cfg      *Config
-	nc       *nats.Conn
-	subjects messages.Subjects
-	stream   jetstream.Stream
-	bucket   jetstream.KeyValue // of checkpoints
-	registry *registry
-	metrics  *metrics
-	log      *logrus.Entry
+	shard       int
+	cfg         *Config
+	nc          *nats.Conn
+	subjects    messages.Subjects
+	stream      jetstream.Stream
+	checkpoints checkpoints
+	registry    *registry
+	metrics     *metrics
+	log         *logrus.Entry
 
 	fold     *protocol.Fold
 	delivery *protocol.Delivery
@@ -99,7 +99,7 @@ const (
 
 func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 	return &leader{
-		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, bucket: c.checkpoints,
+		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, checkpoints: c.checkpoints,
 		registry: &c.registry, metrics: c.metrics, log: c.cfg.Log.WithField("shard", shard),
 		delivery: protocol.NewDelivery(protocol.DeliveryConfig{}),
 		names:    make(map[string]subjectName),
@@ -124,7 +124,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 // run leads the shard until ctx ends, and then drains: it takes no more submissions, waits for what is undecided (for
 // Config.DrainTimeout at the most), and leaves a checkpoint.
 func (l *leader) run(ctx context.Context) error {
-	from, err := loadCheckpoint(ctx, l.bucket, l.shard, l.stream)
+	from, err := l.checkpoints.load(ctx, l.shard, l.stream)
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func (l *leader) leave(ctx context.Context, stop context.CancelFunc) error {
 		}
 	}()
 	drained := l.append.Drain(ctx)
-	saved := saveCheckpoint(ctx, l.bucket, l.shard, l.fold.Checkpoint())
+	saved := l.checkpoints.save(ctx, l.shard, l.fold.Checkpoint())
 	stop()
 	return errors.Join(drained, saved, l.nc.FlushTimeout(time.Second))
 }

@@ -77,7 +77,7 @@ func (c *Coordinator) show(ctx context.Context, req *TxRequest) (any, error) {
 }
 
 // searchBefore is how much earlier than an id's time the log is searched: clients' clocks may be ahead by the tolerance.
-const searchBefore = 2 * clockTolerance * time.Millisecond
+const searchBefore = 2 * protocol.AcceptAhead * time.Millisecond
 
 // search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
 func (l *leader) search(ctx context.Context, tx messages.ID) (records []TimelineEntry, view protocol.View, known bool, err error) {

@@ -99,18 +99,15 @@ func openBucket(ctx context.Context, js jetstream.JetStream, name, description s
 	return kv, nil
 }
 
-// loadCheckpoint reads where to start a shard's log, and holds it against what the stream still has.
-func loadCheckpoint(ctx context.Context, kv jetstream.KeyValue, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
-	var from protocol.Checkpoint
-	entry, err := kv.Get(ctx, strconv.Itoa(shard))
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-	case err != nil:
-		return from, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
-	default:
-		if err := json.Unmarshal(entry.Value(), &from); err != nil {
-			return from, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
-		}
+// checkpoints keeps where each shard's log is read from. A stored checkpoint is only ever replaced by a later one: what
+// lies before it may be trimmed already.
+type checkpoints struct{ bucket jetstream.KeyValue }
+
+// load reads where to start a shard's log, and holds it against what the stream still has.
+func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
+	from, _, err := c.stored(ctx, shard)
+	if err != nil {
+		return from, err
 	}
 	info, err := stream.Info(ctx)
 	if err != nil {
@@ -121,22 +118,51 @@ func loadCheckpoint(ctx context.Context, kv jetstream.KeyValue, shard int, strea
 			ErrLogLost, shard, from.Sequence, info.Config.Name, info.State.LastSeq)
 	}
 	if first := info.State.FirstSeq; from.Sequence < first {
-		// What came before is trimmed: nobody knows any more which ids it had.
-		from.Sequence = first
-		if first > 1 {
-			from.Floor = max(from.Floor, info.State.FirstTime.UnixMilli())
+		if from.Sequence > 0 || first > 1 && info.State.Msgs == 0 {
+			return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s begins at %d: it was purged by somebody else",
+				ErrLogLost, shard, from.Sequence, info.Config.Name, first)
 		}
+		// Nobody knows which ids came before: without a checkpoint none is left to forget them.
+		from.Sequence, from.Floor = first, info.State.FirstTime.UnixMilli()
 	}
 	return from, nil
 }
 
-func saveCheckpoint(ctx context.Context, kv jetstream.KeyValue, shard int, at protocol.Checkpoint) error {
+// stored is the checkpoint in the bucket and its revision; zero when there is none.
+func (c checkpoints) stored(ctx context.Context, shard int) (at protocol.Checkpoint, revision uint64, err error) {
+	entry, err := c.bucket.Get(ctx, strconv.Itoa(shard))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return at, 0, nil
+	}
+	if err != nil {
+		return at, 0, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+	}
+	if err := json.Unmarshal(entry.Value(), &at); err != nil {
+		return at, 0, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+	}
+	return at, entry.Revision(), nil
+}
+
+// save stores a checkpoint unless one as late is stored already; another leader may have been quicker.
+func (c checkpoints) save(ctx context.Context, shard int, at protocol.Checkpoint) error {
 	data, err := json.Marshal(at)
 	if err != nil {
 		return err
 	}
-	if _, err := kv.Put(ctx, strconv.Itoa(shard), data); err != nil {
-		return fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+	for {
+		old, revision, err := c.stored(ctx, shard)
+		if err != nil {
+			return err
+		}
+		if old.Sequence > at.Sequence || (old.Sequence == at.Sequence && old.Through >= at.Through && revision > 0) {
+			return nil
+		}
+		_, err = c.bucket.Update(ctx, strconv.Itoa(shard), data, revision)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+			return fmt.Errorf("checkpoint of shard %d: %w", shard, err)
+		}
 	}
-	return nil
 }

@@ -30,8 +30,6 @@ const (
 	maxLiveBytes = 256 << 20
 	// maxWaiters bounds those who wait for one transaction; a further one is told to try later.
 	maxWaiters = 64
-	// clockTolerance is how far a client's clock may be ahead, in milliseconds.
-	clockTolerance = 10_000
 	// maxRemembered bounds the transactions that are remembered for their timeouts' sake, beyond the window's.
 	maxRemembered = 4 * protocol.DefaultRemember
 )
@@ -106,13 +104,13 @@ func (l *leader) join(tx messages.ID, waiting *live, reply string) {
 
 // admit says why a transaction that is new here cannot be taken; nil when it can.
 func (l *leader) admit(sub *messages.Submission, size int) *messages.Answer {
-	now := max(nowMilli(), l.fold.LogTime())
+	now := l.now()
 	minted := sub.Tx.UnixMilli()
-	if minted <= l.fold.Floor() || minted < now-protocol.DefaultWindow || minted > now+clockTolerance {
+	if minted <= l.fold.Floor() || minted < now-protocol.AcceptAge || minted > now+protocol.AcceptAhead {
 		return &messages.Answer{
 			Tx: sub.Tx, Error: messages.CodeOutsideWindow, Field: "tx",
-			Message: fmt.Sprintf("the id was minted at %s; ids are taken from %s before to %s after the coordinator's time, %s. Ask for its outcome instead",
-				stamp(minted), protocol.DefaultWindow*time.Millisecond, clockTolerance*time.Millisecond, stamp(now)),
+			Message: fmt.Sprintf("the id was minted at %s; new ids are taken from %s before to %s after the coordinator's time, %s: ask for its outcome instead",
+				stamp(minted), protocol.AcceptAge*time.Millisecond, protocol.AcceptAhead*time.Millisecond, stamp(now)),
 		}
 	}
 	for i := range sub.Operations {
@@ -145,6 +143,9 @@ func overloaded(tx messages.ID, message string) *messages.Answer {
 	return &messages.Answer{Tx: tx, Error: messages.CodeOverloaded, Message: message}
 }
 
+// now is the leader's time: no step back of its clock can make fresh transactions expire.
+func (l *leader) now() int64 { return max(nowMilli(), l.fold.LogTime()) }
+
 func stamp(unixMilli int64) string {
 	return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339)
 }
@@ -155,7 +156,7 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 	p := &l.scratch.prepare
 	p.Tx, p.Trace = sub.Tx, sub.Trace
 	p.Participants = participantsOf(sub, p.Participants[:0])
-	p.Expires = max(nowMilli(), l.fold.LogTime()) + sub.Timeout().Milliseconds()
+	p.Expires = max(l.now(), sub.Tx.UnixMilli()) + sub.Timeout().Milliseconds()
 	missing := p.Participants
 	if known {
 		var participants []string
