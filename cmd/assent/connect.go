@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/sirupsen/logrus"
+)
+
+const defaultServer = "nats://127.0.0.1:4222"
+
+// connectTimeout is how long one server has to accept a connection.
+const connectTimeout = 2 * time.Second
+
+// codedError is an error that this command found, with a code for programs.
+type codedError struct {
+	code string
+	err  error
+}
+
+func (e *codedError) Error() string     { return e.err.Error() }
+func (e *codedError) Unwrap() error     { return e.err }
+func (e *codedError) errorCode() string { return e.code }
+
+// connect connects to the NATS server that the flags, the context or the environment name. The connection reconnects for
+// ever; the caller closes it. Options are added to those of the flags.
+func (g *globals) connect(extra ...nats.Option) (*nats.Conn, error) {
+	log, err := g.logger()
+	if err != nil {
+		return nil, err
+	}
+	servers, options, err := g.target()
+	if err != nil {
+		return nil, err
+	}
+	options = append(options, connectionLog(log)...)
+	nc, err := nats.Connect(servers, append(options, extra...)...)
+	if err != nil {
+		return nil, explainConnect(servers, err)
+	}
+	return nc, nil
+}
+
+// target says where to connect and how. A flag counts more than the context, the context more than the environment's URL.
+func (g *globals) target() (servers string, options []nats.Option, err error) {
+	options = []nats.Option{nats.Name("assent"), nats.Timeout(connectTimeout), nats.MaxReconnects(-1)}
+	servers = g.Server
+	if name := orEnv(g.Context, "NATS_CONTEXT"); name != "" {
+		c, err := readContext(name)
+		if err != nil {
+			return "", nil, err
+		}
+		if servers == "" {
+			servers = c.URL
+		}
+		more, err := c.options(g.Creds != "" || g.TokenFile != "")
+		if err != nil {
+			return "", nil, err
+		}
+		options = append(options, more...)
+	}
+	if servers = orEnv(servers, "NATS_URL"); servers == "" {
+		servers = defaultServer
+	}
+	more, err := g.credentials()
+	return servers, append(options, more...), err
+}
+
+// credentials are those of the flags, or of the environment when there is no context.
+func (g *globals) credentials() ([]nats.Option, error) {
+	if err := g.readToken(); err != nil {
+		return nil, err
+	}
+	creds := g.Creds
+	if g.Context == "" && g.Token == "" {
+		creds = orEnv(creds, "NATS_CREDS")
+	}
+	switch {
+	case creds != "" && g.Token != "":
+		return nil, usagef("--creds and --token-file: give one of them")
+	case creds != "":
+		if _, err := os.Stat(creds); err != nil {
+			return nil, usagef("--creds: %w", err)
+		}
+		return []nats.Option{nats.UserCredentials(creds)}, nil
+	case g.Token != "":
+		return []nats.Option{nats.Token(g.Token)}, nil
+	default:
+		return nil, nil
+	}
+}
+
+// readToken reads --token-file, if given.
+func (g *globals) readToken() error {
+	if g.TokenFile == "" {
+		return nil
+	}
+	data, err := os.ReadFile(g.TokenFile)
+	if err != nil {
+		return usagef("--token-file: %w", err)
+	}
+	g.Token = strings.TrimSpace(string(data))
+	if g.Token == "" {
+		return usagef("--token-file %s: is empty: put a secret into it, for example with: openssl rand -hex 32 > %s", g.TokenFile, g.TokenFile)
+	}
+	return nil
+}
+
+func orEnv(value, name string) string {
+	if value != "" {
+		return value
+	}
+	return os.Getenv(name)
+}
+
+// connectionLog has the connection tell what an operator should know.
+func connectionLog(log *logrus.Logger) []nats.Option {
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.WithError(err).Warn("disconnected from NATS")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.WithField("server", redact(nc.ConnectedUrl())).Warn("connected to NATS again") }),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			entry := log.WithError(err)
+			if s != nil {
+				entry = entry.WithField("subject", s.Subject)
+			}
+			entry.Warn("NATS reports an error")
+		}),
+	}
+}
+
+// explainConnect says what to do about a connection that failed.
+func explainConnect(servers string, err error) error {
+	servers = redact(servers)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
+		return &codedError{"unauthorized", fmt.Errorf("the NATS server at %s refuses the credentials: give --creds, --token-file or --context: %w", servers, err)}
+	default:
+		return &codedError{"no_server", fmt.Errorf("no NATS server at %s: start one with `assent serve`, or name one with --server: %w", servers, err)}
+	}
+}
+
+// redact removes user information from URLs.
+func redact(servers string) string {
+	list := strings.Split(servers, ",")
+	for i, server := range list {
+		u, err := url.Parse(strings.TrimSpace(server))
+		switch {
+		case err != nil:
+			list[i] = "(a URL that cannot be read)"
+		case u.User != nil:
+			u.User = nil
+			list[i] = u.String()
+		}
+	}
+	return strings.Join(list, ",")
+}
