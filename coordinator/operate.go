@@ -5,12 +5,14 @@ package coordinator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/assent-tx/assent/internal/protocol"
@@ -143,6 +145,9 @@ func (c *Coordinator) participants(ctx context.Context, _ *struct{}) (any, error
 func (l *leader) describe(ctx context.Context, infos []ParticipantInfo) error {
 	for i := range infos {
 		consumer, err := l.stream.Consumer(ctx, infos[i].Name)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			continue // it was deleted; the participant's next registration makes it anew
+		}
 		if err != nil {
 			return fmt.Errorf("consumer of %s on shard %d: %w", infos[i].Name, l.shard, err)
 		}

@@ -119,6 +119,9 @@ func (s Subjects) Done(shard int, participant string) string {
 	return s.shard("done", shard) + "." + participant
 }
 
+// Dones matches one participant's answers in every shard.
+func (s Subjects) Dones(participant string) string { return s.prefix() + ".done.*." + participant }
+
 // Submit takes submissions for a shard (request and reply).
 func (s Subjects) Submit(shard int) string { return s.shard("submit", shard) }
 

@@ -138,3 +138,17 @@ func (p *Participant) onOutcome(outcome messages.Outcome, msg *nats.Msg) {
 		}
 	})
 }
+
+// onDone hears what this and the participant's other instances answer: a branch that was voted for here may have been
+// finished by another instance.
+func (p *Participant) onDone(msg *nats.Msg) {
+	var decoder messages.Decoder
+	p.do(func(b *protocol.Branches, _ int64) {
+		for line := range messages.Lines(msg.Data) {
+			var done messages.Done
+			if decoder.Done(line, &done) == nil && !done.Working {
+				b.Heard(done.Tx, done.Vote)
+			}
+		}
+	})
+}

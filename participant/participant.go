@@ -133,6 +133,11 @@ func (p *Participant) join(ctx context.Context) (leave func(), err error) {
 		}
 		closers = append(closers, func() { p.unsubscribe(subscription) })
 	}
+	siblings, err := p.nc.Subscribe(p.subjects.Dones(p.cfg.Name), p.onDone)
+	if err != nil {
+		return leave, fmt.Errorf("participant %s: subscribe: %w", p.cfg.Name, err)
+	}
+	closers = append(closers, func() { p.unsubscribe(siblings) })
 	shards, err := p.register(ctx)
 	if err != nil {
 		return leave, err
