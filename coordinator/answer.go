@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -46,6 +47,7 @@ func (l *leader) flush() {
 	for reply, body := range l.answers {
 		if len(body) > 0 {
 			l.publish(reply, "", body)
+			crash.Here("coordinator.answered")
 		}
 		delete(l.answers, reply)
 	}
@@ -62,6 +64,7 @@ func (l *leader) flush() {
 				break
 			}
 			l.sendEffects(name, s.commits, s.rollbacks)
+			crash.Here("coordinator.outcome.sent")
 		}
 	}
 }
@@ -112,6 +115,7 @@ func (l *leader) onDone(msg *nats.Msg) {
 				Error("heuristic: the participant's resource decided against the outcome; its data has to be mended by hand")
 		}
 		if finished, ok := l.delivery.Done(participant, &done, now); ok {
+			crash.Here("coordinator.done.heard")
 			l.finished = append(l.finished, finished)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -48,6 +49,7 @@ func (l *leader) replay(ctx context.Context) error {
 	}
 	end := info.State.LastSeq
 	l.fold.Replay()
+	crash.Here("coordinator.replay.begun")
 	for info.State.Msgs > 0 && l.fold.Sequence() < end {
 		select {
 		case msg := <-l.tail:
@@ -58,6 +60,7 @@ func (l *leader) replay(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+	crash.Here("coordinator.replay.read")
 	l.fold.Live()
 	l.perform()
 	return nil
@@ -121,6 +124,7 @@ func (l *leader) perform() {
 }
 
 func (l *leader) onDecided(e *protocol.Effect) {
+	crash.Here("coordinator.decided")
 	delete(l.aborting, e.Tx)
 	l.metrics.decided(e.Outcome)
 	if l.cfg.Log.IsLevelEnabled(logrus.DebugLevel) {

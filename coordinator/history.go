@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 )
 
@@ -97,9 +98,11 @@ func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint6
 	if err := l.checkpoints.save(ctx, l.shard, at); err != nil {
 		return full, err
 	}
+	crash.Here("coordinator.checkpoint.saved")
 	if horizon == 0 {
 		return full, nil
 	}
+	defer crash.Here("coordinator.log.trimmed")
 	return full, l.stream.Purge(ctx, jetstream.WithPurgeSequence(horizon))
 }
 

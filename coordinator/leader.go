@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/groupcommit"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
@@ -128,7 +129,7 @@ func (l *leader) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.fold = protocol.NewFold(protocol.FoldConfig{}, from)
+	l.fold = protocol.NewFold(protocol.FoldConfig{Window: crash.Window()}, from)
 	// What is under way outlives ctx: it ends when the drain does.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -167,6 +168,7 @@ func (l *leader) newBatcher(ctx context.Context) *groupcommit.Batcher[messages.I
 func (l *leader) onPublished(subject string, txs []messages.ID, _ uint64, err error) {
 	l.metrics.message(len(txs))
 	if kind, _ := l.subjects.ParseLog(l.shard, subject); kind == messages.KindPrepare {
+		crash.Here("coordinator.prepare.stored")
 		l.settled <- settled{append([]messages.ID(nil), txs...), err}
 	}
 }
@@ -317,6 +319,7 @@ func (l *leader) abortOverdue(now time.Time) {
 func (l *leader) appendAbort(id messages.ID, reason string) {
 	l.scratch.record = messages.AppendAbort(l.scratch.record[:0], &messages.Abort{Tx: id, Reason: messages.CutReason(reason)})
 	l.write(l.subjects.Abort(l.shard), id)
+	crash.Here("coordinator.abort.appended")
 }
 
 // write appends the scratch record to a subject. The queue is bounded by admission, so it does not block.
@@ -332,6 +335,7 @@ func (l *leader) writeFinished() {
 	for i := range l.finished {
 		l.scratch.record = messages.AppendFinished(l.scratch.record[:0], &l.finished[i])
 		l.write(subject, l.finished[i].Tx)
+		crash.Here("coordinator.finished.appended")
 	}
 	l.finished = l.finished[:0]
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -153,6 +154,7 @@ func stamp(unixMilli int64) string {
 // prepare appends a transaction's prepares to the log: all of them, or when it is known from the log those that are
 // missing there, because the leader before died between them.
 func (l *leader) prepare(sub *messages.Submission, size int, reply string, known bool) {
+	crash.Here("coordinator.submit.taken")
 	p := &l.scratch.prepare
 	p.Tx, p.Trace = sub.Tx, sub.Trace
 	p.Participants = participantsOf(sub, p.Participants[:0])
@@ -180,6 +182,7 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 		}
 		l.scratch.record = messages.AppendPrepare(l.scratch.record[:0], p)
 		l.write(l.subjects.Prepare(l.shard, name), sub.Tx)
+		crash.Here("coordinator.prepare.appended")
 	}
 }
 

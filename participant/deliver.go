@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -57,6 +58,7 @@ func (p *Participant) consume(ctx context.Context, shard int, info messages.Shar
 
 // onPrepare takes a message of prepares. A malformed record is passed over, as by every reader of the log.
 func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
+	crash.Here("participant.prepare.received")
 	d := &delivery{msg: msg}
 	d.open.Store(1) // this function's own hold
 	var decoder messages.Decoder
@@ -96,6 +98,7 @@ func (p *Participant) ack(d *delivery) {
 	p.mu.Lock()
 	delete(p.inHand, d)
 	p.mu.Unlock()
+	defer crash.Here("participant.prepare.acked")
 	if err := d.msg.Ack(); err != nil {
 		p.log.WithError(err).Debug("a prepare was not acknowledged; it comes again")
 	}
@@ -118,6 +121,7 @@ func (p *Participant) signsOfLife() {
 
 // onOutcome takes a message of commits or rollbacks.
 func (p *Participant) onOutcome(outcome messages.Outcome, msg *nats.Msg) {
+	crash.Here("participant.outcome.received")
 	shard, ok := p.subjects.ShardOf(msg.Subject)
 	if !ok || msg.Reply == "" {
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/groupcommit"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
@@ -276,6 +277,7 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 	if err != nil {
 		return // only when the instance ends: the prepares come again
 	}
+	crash.Here("participant.vote.stored")
 	p.marks.saw(subject, sequence)
 	p.mu.Lock()
 	now := time.Now().UnixMilli()
@@ -294,11 +296,13 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 }
 
 func (p *Participant) sendDone(_ context.Context, subject string, body []byte) (uint64, error) {
+	defer crash.Here("participant.done.sent")
 	return 0, p.nc.Publish(subject, body)
 }
 
 // prepared hears what the handler said to prepares.
 func (p *Participant) prepared(branches []*Branch, results []Result) {
+	crash.Here("participant.prepare.handled")
 	p.do(func(b *protocol.Branches, now int64) {
 		for i, branch := range branches {
 			vote, reason := p.judge(branch, &results[i])
@@ -324,6 +328,7 @@ func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason st
 
 // finished hears what the handler said to outcomes.
 func (p *Participant) finished(outcomes []Outcome, errs []error) {
+	crash.Here("participant.outcome.applied")
 	p.do(func(b *protocol.Branches, now int64) {
 		for i, o := range outcomes {
 			heuristic := ""
