@@ -27,6 +27,7 @@ type delivery struct {
 // prepared is one record of a delivery.
 type prepared struct {
 	branch   *Branch
+	expires  int64 // as the record says
 	delivery *delivery
 }
 
@@ -61,6 +62,9 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 	crash.Here("participant.prepare.received")
 	d := &delivery{msg: msg}
 	d.open.Store(1) // this function's own hold
+	if meta, err := msg.Metadata(); err == nil {
+		p.clock.saw(meta.Timestamp, time.Now())
+	}
 	var decoder messages.Decoder
 	var records []*prepared
 	for line := range messages.Lines(msg.Data()) {
@@ -74,8 +78,8 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 			p.log.WithError(err).WithField("shard", shard).Warn("a malformed prepare was ignored")
 			continue
 		}
-		records = append(records, &prepared{delivery: d, branch: &Branch{
-			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: time.UnixMilli(record.Expires),
+		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: &Branch{
+			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.local(record.Expires),
 		}})
 	}
 	d.open.Add(int32(len(records)))
@@ -84,7 +88,7 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 	p.mu.Unlock()
 	p.do(func(b *protocol.Branches, now int64) {
 		for _, r := range records {
-			b.Prepare(r.branch.Tx, shard, r.branch.Expires.UnixMilli(), now, r)
+			b.Prepare(r.branch.Tx, shard, r.expires, now, r)
 		}
 	})
 	p.ack(d)

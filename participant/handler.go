@@ -29,7 +29,7 @@ type Branch struct {
 	Tx messages.ID
 	// Operations are one or more, in the client's order.
 	Operations []messages.Operation
-	// Expires is when the transaction aborts unless it is decided.
+	// Expires is when the transaction aborts unless it is decided, by this machine's clock.
 	Expires time.Time
 	// Trace is the client's W3C traceparent, "" for none.
 	Trace string

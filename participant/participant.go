@@ -36,6 +36,7 @@ type Participant struct {
 	// inHand are the deliveries that are not acknowledged yet.
 	inHand map[*delivery]struct{}
 	marks  watermarks
+	clock  *logClock
 
 	caller caller
 	votes  *groupcommit.Batcher[messages.ID]
@@ -57,7 +58,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 	p := &Participant{
 		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix}, instance: uuid.NewString(),
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
-		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}),
+		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}), clock: newLogClock(),
 	}
 	if cfg.Batch != nil {
 		p.caller = newBatch(&cfg, p)
@@ -241,7 +242,7 @@ func (p *Participant) drain(ctx context.Context, leave func()) error {
 // do gives an event to the branches and carries out the steps that follow.
 func (p *Participant) do(event func(b *protocol.Branches, now int64)) {
 	p.mu.Lock()
-	event(p.branches, time.Now().UnixMilli())
+	event(p.branches, p.clock.now())
 	steps := p.branches.Take()
 	p.mu.Unlock()
 	for i := range steps {
@@ -280,7 +281,7 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 	crash.Here("participant.vote.stored")
 	p.marks.saw(subject, sequence)
 	p.mu.Lock()
-	now := time.Now().UnixMilli()
+	now := p.clock.now()
 	for _, tx := range txs {
 		p.branches.Voted(tx, sequence, now)
 	}
