@@ -66,6 +66,7 @@ With --json a command prints one JSON object on standard output, errors included
 	}
 	g.addFlags(root)
 	root.AddCommand(
+		newBenchCommand(g),
 		newVersionCommand(g),
 	)
 	noteStart(root, started)

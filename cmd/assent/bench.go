@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assent-tx/assent/internal/bench"
+)
+
+// benchFlags are the flags of `assent bench`.
+type benchFlags struct {
+	cfg                   bench.Config
+	connection, handler   string
+	dir, plot, cpuProfile string
+	memProfile            string
+}
+
+func newBenchCommand(g *globals) *cobra.Command {
+	f := &benchFlags{}
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure transactions against raw JetStream publishes, on this machine",
+		Long: `Measures transactions, in a closed loop of each number of clients in turn, on a server of its own in a temporary
+directory, with every message synced to disk. In the same run, before and after, it measures the yardstick: single JetStream
+publishes to a stream like the log. Compare ratios; what else runs on the machine moves the absolute figures.
+
+The participants do nothing and have, like the client, TCP connections of their own. CPU is that of all together.
+Exit code 1 if a transaction failed or stayed open.`,
+		Example: `  assent bench
+  assent bench --concurrency 256 --duration 2s --json
+  assent bench --plot latency.svg`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.bench(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.IntSliceVar(&f.cfg.Concurrency, "concurrency", []int{1, 16, 64, 256, 1024}, "`numbers` of clients, a row each")
+	flags.IntVar(&f.cfg.Participants, "participants", 2, "`number` of participants of each transaction")
+	flags.IntVar(&f.cfg.Payload, "payload", 256, "size of each operation's payload, and of the raw messages, in `bytes`")
+	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long each row is measured")
+	flags.DurationVar(&f.cfg.Warmup, "warmup", time.Second, "what runs before each row and is not measured")
+	flags.StringVar(&f.connection, "coordinator", string(bench.InProcess), "the coordinator's connection: in-process, as in assent serve, or tcp")
+	flags.StringVar(&f.handler, "handler", string(bench.Batch), "the participants' `kind`: batch (participant.BatchHandler) or single (participant.Handler)")
+	flags.StringVar(&f.dir, "dir", "", "`directory` in which the server's data is kept while it runs, to choose a disk (default the system's for temporary files)")
+	flags.StringVar(&f.plot, "plot", "", "write a picture of the latencies to this SVG `file`")
+	flags.StringVar(&f.cpuProfile, "profile", "", "write a CPU profile of the rows and the yardstick to this `file`, for go tool pprof")
+	flags.StringVar(&f.memProfile, "memprofile", "", "write a profile of all allocations to this `file`")
+	return cmd
+}
+
+// bench runs the command.
+func (g *globals) bench(ctx context.Context, f *benchFlags) (err error) {
+	log, err := g.logger()
+	if err != nil {
+		return err
+	}
+	bar := newProgress(g.errOut)
+	defer bar.end()
+	f.cfg.Log, f.cfg.Progress = log, bar.show
+	f.cfg.Connection, f.cfg.Handler = bench.Connection(f.connection), bench.Handler(f.handler)
+	if f.cfg.Dir, err = os.MkdirTemp(f.dir, "assent-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(f.cfg.Dir)) }()
+	if err := f.cfg.Check(); err != nil {
+		return usagef("--%w", err)
+	}
+	report, err := f.profiled(func() (*bench.Report, error) { return bench.Run(ctx, f.cfg) })
+	bar.end()
+	if err != nil {
+		return err
+	}
+	return g.tellBench(report, f.plot)
+}
+
+// tellBench prints what was found, and is an error when something failed.
+func (g *globals) tellBench(report *bench.Report, plot string) error {
+	if plot != "" {
+		var svg bytes.Buffer
+		if err := report.WritePlot(&svg); err != nil {
+			return err
+		}
+		if err := os.WriteFile(plot, svg.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	err := error(nil)
+	if g.JSON {
+		err = g.printJSON(report)
+	} else {
+		err = report.WriteTable(g.out)
+	}
+	if err != nil {
+		return err
+	}
+	if report.Errors() > 0 || report.OpenAfter > 0 {
+		return &exitError{code: exitFailure} // the output says what
+	}
+	return nil
+}
+
+// profiled runs the benchmark with the profiles that are asked for.
+func (f *benchFlags) profiled(run func() (*bench.Report, error)) (report *bench.Report, err error) {
+	if f.memProfile != "" {
+		runtime.MemProfileRate = 16 << 10 // finer than the default: the run is short
+	}
+	if f.cpuProfile != "" {
+		stop, failed := startCPUProfile(f.cpuProfile)
+		if failed != nil {
+			return nil, failed
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	report, err = run()
+	if err == nil && f.memProfile != "" {
+		err = writeFile(f.memProfile, func(w io.Writer) error { return pprof.Lookup("allocs").WriteTo(w, 0) })
+	}
+	return report, err
+}
+
+func startCPUProfile(path string) (stop func() error, err error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("CPU profile: %w", err), file.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return file.Close()
+	}, nil
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(file), file.Close())
+}
