@@ -164,6 +164,9 @@ func (b *Batcher[T]) next(l *lane[T]) *message[T] {
 	if len(l.queue) == 0 {
 		l.running = false
 		b.active--
+		if len(b.lanes) > maxLanes { // reply subjects are used once
+			delete(b.lanes, l.subject)
+		}
 		b.signalIdle()
 		return nil
 	}
@@ -181,6 +184,9 @@ const (
 	maxFree = 64
 	maxKept = 256 << 10
 )
+
+// maxLanes is how many lanes are kept while they are idle, so that the usual ones are not made again and again.
+const maxLanes = 1024
 
 func (b *Batcher[T]) recycle(m *message[T]) {
 	if cap(m.body) > maxKept {
