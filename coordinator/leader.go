@@ -148,7 +148,7 @@ func (l *leader) run(ctx context.Context) error {
 	}
 	close(l.led)
 	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len()}).Info("leading the shard")
-	err = l.lead(ctx, subscriptions)
+	err = l.lead(ctx, work, subscriptions)
 	return errors.Join(err, l.leave(work, stop))
 }
 
@@ -192,8 +192,8 @@ func (l *leader) subscribe() (subscriptions []*nats.Subscription, err error) {
 	return subscriptions, l.nc.Flush()
 }
 
-// lead is the leader's life between replay and drain.
-func (l *leader) lead(ctx context.Context, subscriptions []*nats.Subscription) error {
+// lead is the leader's life between replay and drain, which begins when ctx ends; work outlives it.
+func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscription) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	upkeepTicker := time.NewTicker(upkeep)
@@ -216,7 +216,7 @@ func (l *leader) lead(ctx context.Context, subscriptions []*nats.Subscription) e
 		case <-ticker.C:
 			l.onTick()
 		case <-upkeepTicker.C:
-			l.upkeep(context.WithoutCancel(ctx))
+			l.upkeep(work)
 		case msg := <-l.tail:
 			if err := l.onLog(msg); err != nil {
 				return err

@@ -27,7 +27,7 @@ var ErrLogLost = errors.New("the log has lost data")
 // ErrStreamSettings means that a stream exists with settings under which the protocol is not safe.
 var ErrStreamSettings = errors.New("the log's stream has unsafe settings")
 
-// openLog creates the stream of a shard, or checks the one that is there.
+// openLog creates the stream of a shard, or checks the one that is there and gives it the size that cfg says.
 func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subjects, shard int, cfg *Config) (jetstream.Stream, error) {
 	want := jetstream.StreamConfig{
 		Name:        subjects.Stream(shard),
@@ -53,7 +53,17 @@ func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subj
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 	}
-	return stream, checkLog(stream.CachedInfo().Config, want)
+	have := stream.CachedInfo().Config
+	if err := checkLog(have, want); err != nil {
+		return nil, err
+	}
+	if have.MaxBytes != want.MaxBytes {
+		have.MaxBytes = want.MaxBytes
+		if stream, err = js.UpdateStream(ctx, have); err != nil {
+			return nil, fmt.Errorf("stream %s: set its size to %d bytes: %w", want.Name, want.MaxBytes, err)
+		}
+	}
+	return stream, nil
 }
 
 // checkLog compares the settings that the protocol's safety rests on.
@@ -84,14 +94,19 @@ func checkLog(have, want jetstream.StreamConfig) error {
 	return nil
 }
 
-// openBucket creates a small KV bucket, or takes the one that is there. Reads go to the stream's leader: a direct get may
-// be stale.
+// openBucket creates a small KV bucket, or takes the one that is there. It is made as the stream that it is, because the KV
+// API would turn on direct gets, which may be stale on a replicated stream: here the stream's leader answers.
 func openBucket(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, Description: description, History: 1, Replicas: replicas, Storage: jetstream.FileStorage,
+		_, err = js.CreateStream(ctx, jetstream.StreamConfig{
+			Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"},
+			MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas,
+			AllowRollup: true, DenyDelete: true, AllowDirect: false, Duplicates: duplicates,
 		})
+		if err == nil || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another coordinator starts at the same moment
+			kv, err = js.KeyValue(ctx, name)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", name, err)
