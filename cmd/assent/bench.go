@@ -13,6 +13,7 @@ import (
 	"runtime/pprof"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tx/assent/internal/bench"
@@ -32,7 +33,7 @@ func newBenchCommand(g *globals) *cobra.Command {
 		Use:   "bench",
 		Short: "Measure transactions against raw JetStream publishes, on this machine",
 		Long: `Measures transactions, in a closed loop of each number of clients in turn, on a server of its own in a temporary
-directory, with every message synced to disk. In the same run, before and after, it measures the yardstick: single JetStream
+directory, with every message synced to disk. In the same run, between the rows, it measures the yardstick: single JetStream
 publishes to a stream like the log. Compare ratios; what else runs on the machine moves the absolute figures.
 
 The participants do nothing and have, like the client, TCP connections of their own. CPU is that of all together.
@@ -41,7 +42,12 @@ Exit code 1 if a transaction failed or stayed open.`,
   assent bench --concurrency 256 --duration 2s --json
   assent bench --plot latency.svg`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return g.bench(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("log-level") {
+				g.LogLevel = logrus.WarnLevel.String() // that parts start is no news here
+			}
+			return g.bench(cmd.Context(), f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.IntSliceVar(&f.cfg.Concurrency, "concurrency", []int{1, 16, 64, 256, 1024}, "`numbers` of clients, a row each")

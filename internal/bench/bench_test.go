@@ -56,17 +56,17 @@ func TestRun(t *testing.T) {
 	if report.Errors() != 0 || report.OpenAfter != 0 {
 		t.Errorf("%d errors, %d open after the run; want none: %+v", report.Errors(), report.OpenAfter, report.Rows)
 	}
-	checkRaw(t, &report.Raw)
+	checkRaw(t, report)
 	if len(report.Rows) != 2 || report.Rows[0].Concurrency != 1 || report.Rows[1].Concurrency != 4 {
 		t.Fatalf("rows %+v; want those of 1 and of 4 clients", report.Rows)
 	}
 	for i := range report.Rows {
 		checkRow(t, &report.Rows[i], report)
 	}
-	if want := report.Rows[0].P50MS / report.Raw.PublishP50MS1; report.Ratios.P50At1 != want {
+	if want := report.Rows[0].P50MS / report.Rows[0].Raw.PublishP50MS1; report.Ratios.P50At1 != want {
 		t.Errorf("p50 at 1 is %v of raw, want %v", report.Ratios.P50At1, want)
 	}
-	if got := strings.Join(steps, "; "); !strings.Contains(got, "1 clients; 4 clients; raw, 64 publishers; raw, 1 publisher; done") {
+	if got := strings.Join(steps, "; "); !strings.Contains(got, "1 clients; raw, 64 publishers; raw, 1 publisher; 4 clients; raw, 64 publishers; raw, 1 publisher; done") {
 		t.Errorf("steps: %s", got)
 	}
 	checkTable(t, report)
@@ -74,18 +74,21 @@ func TestRun(t *testing.T) {
 	checkPlot(t, report)
 }
 
-func checkRaw(t *testing.T, raw *Raw) {
+func checkRaw(t *testing.T, report *Report) {
 	t.Helper()
-	for _, sample := range []RawSample{raw.Before, raw.After} {
+	raw, mean := &report.Raw, RawSample{}
+	if len(raw.Samples) != len(report.Rows)+1 {
+		t.Fatalf("%d samples of the yardstick beside %d rows", len(raw.Samples), len(report.Rows))
+	}
+	for _, sample := range raw.Samples {
 		if sample.PublishPerS64 <= 0 || sample.PublishP50MS1 <= 0 {
 			t.Errorf("a sample of the yardstick is empty: %+v", sample)
 		}
+		mean.PublishPerS64 += sample.PublishPerS64 / float64(len(raw.Samples))
+		mean.PublishP50MS1 += sample.PublishP50MS1 / float64(len(raw.Samples))
 	}
-	if mean := (raw.Before.PublishPerS64 + raw.After.PublishPerS64) / 2; raw.PublishPerS64 != mean {
-		t.Errorf("raw publishes %v/s, want the mean %v", raw.PublishPerS64, mean)
-	}
-	if mean := (raw.Before.PublishP50MS1 + raw.After.PublishP50MS1) / 2; raw.PublishP50MS1 != mean {
-		t.Errorf("raw p50 %v ms, want the mean %v", raw.PublishP50MS1, mean)
+	if raw.PublishPerS64 != mean.PublishPerS64 || raw.PublishP50MS1 != mean.PublishP50MS1 {
+		t.Errorf("the yardstick is %+v, want the means %+v", raw, mean)
 	}
 	if raw.Connections != shared && raw.Connections != oneEach {
 		t.Errorf("connections %q", raw.Connections)
@@ -104,7 +107,7 @@ func checkRow(t *testing.T, row *Row, report *Report) {
 	if cpuTime() > 0 && row.CPUMSPerTx <= 0 {
 		t.Errorf("%d clients: no CPU time", row.Concurrency)
 	}
-	if want := row.TPS / report.Raw.PublishPerS64; report.Ratios.TPS[row.Concurrency] != want {
+	if want := row.TPS / row.Raw.PublishPerS64; report.Ratios.TPS[row.Concurrency] != want {
 		t.Errorf("%d clients: %v of raw, want %v", row.Concurrency, report.Ratios.TPS[row.Concurrency], want)
 	}
 }
@@ -255,6 +258,7 @@ func TestConfigIsChecked(t *testing.T) {
 func TestReportTellsFaults(t *testing.T) {
 	report := newReport(&Config{})
 	report.Rows = []Row{{Concurrency: 1, Errors: 3, FirstError: "it broke", latencies: newHistogram()}}
+	report.Raw.Samples = make([]RawSample, 2)
 	report.OpenAfter = 7
 	report.compare()
 	var out bytes.Buffer
@@ -265,6 +269,9 @@ func TestReportTellsFaults(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, out.String())
 		}
+	}
+	if report.Ratios.TPS[1] != 0 {
+		t.Errorf("a ratio to nothing is %v", report.Ratios.TPS[1])
 	}
 	if report.Errors() != 3 {
 		t.Errorf("%d errors, want 3", report.Errors())

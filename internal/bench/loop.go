@@ -84,6 +84,9 @@ func (l *loop) run(ctx context.Context) (*measured, error) {
 	if err == nil {
 		err = l.wait(ctx, l.warmup, l.duration)
 	}
+	for extra := time.Duration(0); err == nil && extra < patience && r.nothing(); extra += pace {
+		err = l.wait(ctx, l.warmup+l.duration, pace)
+	}
 	elapsed, cpu := time.Since(started), cpuTime()-cpu
 	r.phase.Store(ending)
 	clients.Wait()
@@ -123,6 +126,23 @@ func (t *tally) add(latency time.Duration, err error, counts bool) {
 	}
 }
 
+// patience is how much longer a loop is measured when nothing has ended, well or badly, while it was: a disk can stand
+// still for longer than a short measurement takes.
+const patience = 10 * time.Second
+
+func (r *running) nothing() bool {
+	for i := range r.tallies {
+		t := &r.tallies[i]
+		t.mu.Lock()
+		something := t.errors > 0 || t.latencies.TotalCount() > 0
+		t.mu.Unlock()
+		if something {
+			return false
+		}
+	}
+	return true
+}
+
 // pace is the time between two reports of progress.
 const pace = 100 * time.Millisecond
 
@@ -135,7 +155,7 @@ func (l *loop) wait(ctx context.Context, spent, d time.Duration) error {
 	defer ticker.Stop()
 	for {
 		if l.progress != nil {
-			l.progress(spent + min(time.Since(started), d))
+			l.progress(min(spent+min(time.Since(started), d), l.warmup+l.duration))
 		}
 		select {
 		case <-end.C:

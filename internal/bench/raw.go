@@ -78,8 +78,8 @@ func (y *yardstick) close() {
 }
 
 // publishers measures some publishers. Messages carry no id, which would cost them a little.
-func (y *yardstick) publishers(ctx context.Context, step string, n int, connections string, warmup, d time.Duration) (*measured, error) {
-	l := &loop{clients: n, warmup: warmup, duration: d, do: func(ctx context.Context, client int) error {
+func (y *yardstick) publishers(ctx context.Context, step string, n int, connections string, d time.Duration) (*measured, error) {
+	l := &loop{clients: n, warmup: d / warmupPart, duration: d, do: func(ctx context.Context, client int) error {
 		js := y.shared
 		if connections == oneEach {
 			js = y.oneEach[client]
@@ -103,10 +103,11 @@ func (y *yardstick) empty(ctx context.Context) error {
 	return nil
 }
 
-// probes is how often each way of connecting is tried, and probePart the part of a sample that each try takes.
 const (
-	probes    = 2
-	probePart = 5
+	// probes is how often each way of connecting is tried.
+	probes = 2
+	// warmupPart is the part of its time that each measurement of the yardstick warms up before.
+	warmupPart = 5
 )
 
 // choose finds the way of connecting the publishers that is faster.
@@ -114,7 +115,7 @@ func (y *yardstick) choose(ctx context.Context, sample time.Duration) (connectio
 	published := map[string]float64{}
 	for range probes {
 		for _, way := range []string{shared, oneEach} {
-			m, err := y.publishers(ctx, "raw, which connections", rawPublishers, way, sample/(2*probePart), sample/probePart)
+			m, err := y.publishers(ctx, "raw, which connections", rawPublishers, way, sample)
 			if err != nil {
 				return "", err
 			}
@@ -129,11 +130,11 @@ func (y *yardstick) choose(ctx context.Context, sample time.Duration) (connectio
 
 // sample measures the yardstick once.
 func (y *yardstick) sample(ctx context.Context, connections string, d time.Duration) (RawSample, error) {
-	many, err := y.publishers(ctx, "raw, 64 publishers", rawPublishers, connections, d/probePart, d)
+	many, err := y.publishers(ctx, "raw, 64 publishers", rawPublishers, connections, d)
 	if err != nil {
 		return RawSample{}, err
 	}
-	one, err := y.publishers(ctx, "raw, 1 publisher", 1, oneEach, d/probePart, d)
+	one, err := y.publishers(ctx, "raw, 1 publisher", 1, oneEach, d/2)
 	if err != nil {
 		return RawSample{}, err
 	}

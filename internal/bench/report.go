@@ -21,17 +21,19 @@ type Report struct {
 }
 
 // Raw is the yardstick: publishes of single messages to a JetStream stream that is made like a shard's log, each publisher
-// waiting for the acknowledgement before its next one. The figures are the means of the two samples.
+// waiting for the acknowledgement before its next one. It is sampled before the rows, between them and after them.
 type Raw struct {
+	// PublishPerS64 and PublishP50MS1 are the means of the samples: publishes a second at 64 publishers, and the median
+	// latency of one publisher alone in milliseconds.
 	PublishPerS64 float64 `json:"publish_per_s_64"`
 	PublishP50MS1 float64 `json:"publish_p50_ms_1"`
 	// Connections says how the 64 publishers were connected, "shared" or "one each": whichever was faster in a short trial.
-	Connections string    `json:"connections"`
-	Before      RawSample `json:"before"`
-	After       RawSample `json:"after"`
+	Connections string `json:"connections"`
+	// Samples are one more than there are rows: one before the first, and one after each.
+	Samples []RawSample `json:"samples"`
 }
 
-// RawSample is the yardstick as it was before or after the rows.
+// RawSample is the yardstick at one moment of the run.
 type RawSample struct {
 	PublishPerS64 float64 `json:"publish_per_s_64"`
 	PublishP50MS1 float64 `json:"publish_p50_ms_1"`
@@ -52,13 +54,15 @@ type Row struct {
 	RecordsPerMessage float64 `json:"records_per_message"`
 	// CPUMSPerTx is the process's user and system time for each transaction; 0 where the system does not tell.
 	CPUMSPerTx float64 `json:"cpu_ms_per_tx"`
+	// Raw is the mean of the yardstick's samples just before and after the row.
+	Raw RawSample `json:"raw"`
 	// FirstError is why the first of Errors failed.
 	FirstError string `json:"first_error,omitempty"`
 
 	latencies *hdrhistogram.Histogram // in nanoseconds
 }
 
-// Ratios hold the rows against the yardstick.
+// Ratios hold the rows against the yardstick, each against Row.Raw: what slows the machine for a while slows both.
 type Ratios struct {
 	// TPS is transactions a second over raw publishes a second at 64 publishers, by number of clients.
 	TPS map[int]float64 `json:"tps"`
@@ -110,16 +114,25 @@ func newReport(cfg *Config) *Report {
 
 // compare fills in the means of the yardstick and the ratios to them.
 func (r *Report) compare() {
-	r.Raw.PublishPerS64 = (r.Raw.Before.PublishPerS64 + r.Raw.After.PublishPerS64) / 2
-	r.Raw.PublishP50MS1 = (r.Raw.Before.PublishP50MS1 + r.Raw.After.PublishP50MS1) / 2
+	mean := meanOf(r.Raw.Samples)
+	r.Raw.PublishPerS64, r.Raw.PublishP50MS1 = mean.PublishPerS64, mean.PublishP50MS1
 	r.Ratios.TPS = make(map[int]float64, len(r.Rows))
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		r.Ratios.TPS[row.Concurrency] = ratio(row.TPS, r.Raw.PublishPerS64)
+		row.Raw = meanOf(r.Raw.Samples[i : i+2])
+		r.Ratios.TPS[row.Concurrency] = ratio(row.TPS, row.Raw.PublishPerS64)
 		if row.Concurrency == 1 {
-			r.Ratios.P50At1 = ratio(row.P50MS, r.Raw.PublishP50MS1)
+			r.Ratios.P50At1 = ratio(row.P50MS, row.Raw.PublishP50MS1)
 		}
 	}
+}
+
+func meanOf(samples []RawSample) (mean RawSample) {
+	for _, s := range samples {
+		mean.PublishPerS64 += s.PublishPerS64 / float64(len(samples))
+		mean.PublishP50MS1 += s.PublishP50MS1 / float64(len(samples))
+	}
+	return mean
 }
 
 // ratio is 0 when there is nothing to compare with.

@@ -44,16 +44,15 @@ type bench struct {
 	total, spent time.Duration
 }
 
-// sampleOf is how long one sample of the yardstick takes: the two before and the two after take as long as two rows.
-func sampleOf(cfg *Config) time.Duration { return cfg.Duration / 2 }
+// sampleOf is how long the yardstick's 64 publishers are measured each time; the one publisher has half of it.
+func sampleOf(cfg *Config) time.Duration { return cfg.Duration / 4 }
 
 // plan is how long a run takes about.
 func plan(cfg *Config) time.Duration {
-	rows := time.Duration(len(cfg.Concurrency)) * (cfg.Warmup + cfg.Duration)
+	rows := time.Duration(len(cfg.Concurrency))
 	sample := sampleOf(cfg)
-	raw := 4 * (sample + sample/probePart)
-	trials := 2 * probes * (sample/probePart + sample/(2*probePart))
-	return rows + raw + trials
+	many, one := sample+sample/warmupPart, sample/2+sample/2/warmupPart
+	return rows*(cfg.Warmup+cfg.Duration) + (rows+1)*(many+one) + 2*probes*many
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -66,20 +65,26 @@ func (b *bench) run(ctx context.Context) error {
 	if b.report.Raw.Connections, err = raw.choose(ctx, sampleOf(b.cfg)); err != nil {
 		return err
 	}
-	if b.report.Raw.Before, err = raw.sample(ctx, b.report.Raw.Connections, sampleOf(b.cfg)); err != nil {
+	if err := b.sample(ctx, raw); err != nil {
 		return err
 	}
 	for _, clients := range b.cfg.Concurrency {
 		if err := b.row(ctx, clients); err != nil {
 			return err
 		}
-	}
-	if b.report.Raw.After, err = raw.sample(ctx, b.report.Raw.Connections, sampleOf(b.cfg)); err != nil {
-		return err
+		if err := b.sample(ctx, raw); err != nil {
+			return err
+		}
 	}
 	b.report.OpenAfter, err = b.cluster.settle(ctx)
 	b.report.compare()
 	b.cfg.Progress("done", 1)
+	return err
+}
+
+func (b *bench) sample(ctx context.Context, raw *yardstick) error {
+	sample, err := raw.sample(ctx, b.report.Raw.Connections, sampleOf(b.cfg))
+	b.report.Raw.Samples = append(b.report.Raw.Samples, sample)
 	return err
 }
 
