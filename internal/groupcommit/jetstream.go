@@ -25,7 +25,8 @@ type LogConfig struct {
 	Patience time.Duration
 	// Backoff is the pause after a failed attempt; it doubles up to 32 times itself. Default 20 ms.
 	Backoff time.Duration
-	// GiveUp tells whether a refusal settles the message; nil never does, and it is tried again until ctx ends.
+	// GiveUp tells whether a refusal settles the message; nil never does, and it is tried again until ctx ends. (A message
+	// larger than the server's max_payload settles at once, refused: it could only hold up its lane.)
 	GiveUp func(refusal error) bool
 	// Failed, when not nil, hears of every failed attempt.
 	Failed func(subject string, err error)
@@ -59,11 +60,10 @@ func (cfg *LogConfig) publish(ctx context.Context, js jetstream.JetStream, subje
 		if cfg.Failed != nil {
 			cfg.Failed(subject, err)
 		}
-		refused := isRefusal(err)
-		if refused && !unknown && cfg.GiveUp != nil && cfg.GiveUp(err) {
+		if !unknown && cfg.settles(err) {
 			return 0, fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-		unknown = unknown || !refused
+		unknown = unknown || !isRefusal(err)
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("whether the log has the message is unknown: %w", err)
@@ -84,8 +84,13 @@ func (cfg *LogConfig) attempt(ctx context.Context, js jetstream.JetStream, subje
 	return ack.Sequence, nil
 }
 
-// isRefusal tells whether the server itself said that it has not stored the message.
+// settles tells whether a first refusal is the message's fate.
+func (cfg *LogConfig) settles(err error) bool {
+	return errors.Is(err, nats.ErrMaxPayload) || (isRefusal(err) && cfg.GiveUp != nil && cfg.GiveUp(err))
+}
+
+// isRefusal tells whether the message is known not to be stored: the server said so, or it was never sent.
 func isRefusal(err error) bool {
 	var refusal *jetstream.APIError
-	return errors.As(err, &refusal)
+	return errors.As(err, &refusal) || errors.Is(err, nats.ErrMaxPayload)
 }
