@@ -98,19 +98,24 @@ func (g *globals) credentials() ([]nats.Option, error) {
 }
 
 // readToken reads --token-file, if given.
-func (g *globals) readToken() error {
-	if g.TokenFile == "" {
-		return nil
+func (g *globals) readToken() (err error) {
+	if g.TokenFile != "" {
+		g.Token, err = readSecret("--token-file", g.TokenFile)
 	}
-	data, err := os.ReadFile(g.TokenFile)
+	return err
+}
+
+// readSecret reads a file that a flag names, without the white space around.
+func readSecret(flag, file string) (string, error) {
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return usagef("--token-file: %w", err)
+		return "", usagef("%s: %w", flag, err)
 	}
-	g.Token = strings.TrimSpace(string(data))
-	if g.Token == "" {
-		return usagef("--token-file %s: is empty: put a secret into it, for example with: openssl rand -hex 32 > %s", g.TokenFile, g.TokenFile)
+	secret := strings.TrimSpace(string(data))
+	if secret == "" {
+		return "", usagef("%s %s is empty: put a secret into it, for example by: openssl rand -hex 32 > %s", flag, file, file)
 	}
-	return nil
+	return secret, nil
 }
 
 func orEnv(value, name string) string {
@@ -128,7 +133,9 @@ func connectionLog(log *logrus.Logger) []nats.Option {
 				log.WithError(err).Warn("disconnected from NATS")
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.WithField("server", redact(nc.ConnectedUrl())).Warn("connected to NATS again") }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.WithField("server", redact(nc.ConnectedUrl())).Warn("connected to NATS again")
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
 			entry := log.WithError(err)
 			if s != nil {

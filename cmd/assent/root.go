@@ -67,6 +67,10 @@ With --json a command prints one JSON object on standard output, errors included
 	g.addFlags(root)
 	root.AddCommand(
 		newBenchCommand(g),
+		newServeCommand(g),
+		newTxCommand(g),
+		newParticipantsCommand(g),
+		newCompletionCommand(g),
 		newVersionCommand(g),
 	)
 	noteStart(root, started)

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/assent-tx/assent/coordinator"
+)
+
+// httpPage serves /healthz, /readyz and /metrics. It is nil when --http is off.
+type httpPage struct {
+	server      *http.Server
+	coordinator atomic.Pointer[coordinator.Coordinator]
+}
+
+// openHTTP listens, if asked to, so that an address in use is told before anything else happens.
+func (s *serving) openHTTP() (*httpPage, error) {
+	if s.http == "" {
+		if s.httpTokenFile != "" {
+			return nil, usagef("--http-token-file is of no use without --http")
+		}
+		return nil, nil
+	}
+	token := ""
+	if s.httpTokenFile != "" {
+		secret, err := readSecret("--http-token-file", s.httpTokenFile)
+		if err != nil {
+			return nil, err
+		}
+		token = secret
+	}
+	host, _, err := net.SplitHostPort(s.http)
+	switch {
+	case err != nil:
+		return nil, usagef("--http %q: want host:port, such as 127.0.0.1:8222: %w", s.http, err)
+	case token == "" && !isLoopback(host):
+		return nil, usagef("--http %s: refusing to listen beyond this machine without a token: give --http-token-file, or listen on 127.0.0.1", s.http)
+	}
+	listener, err := net.Listen("tcp", s.http)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &codedError{"port_in_use", fmt.Errorf("--http %s: the port is in use: stop what uses it, or choose another (0 picks a free one)", s.http)}
+	case err != nil:
+		return nil, fmt.Errorf("--http %s: %w", s.http, err)
+	}
+	s.report.HTTP = "http://" + listener.Addr().String()
+	return s.serveHTTP(listener, token), nil
+}
+
+func (s *serving) serveHTTP(listener net.Listener, token string) *httpPage {
+	p := &httpPage{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", p.ready)
+	mux.Handle("GET /metrics", withToken(token, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
+	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	go func() {
+		if err := p.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.log.WithError(err).Error("HTTP")
+		}
+	}()
+	return p
+}
+
+func isLoopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// watch tells which coordinator /readyz is about.
+func (p *httpPage) watch(c *coordinator.Coordinator) {
+	if p != nil {
+		p.coordinator.Store(c)
+	}
+}
+
+func (p *httpPage) ready(w http.ResponseWriter, _ *http.Request) {
+	err := errors.New("starting")
+	if c := p.coordinator.Load(); c != nil {
+		err = c.Healthy()
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// close ends the page; a request that is under way has a second.
+func (p *httpPage) close() {
+	if p == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if p.server.Shutdown(ctx) != nil {
+		_ = p.server.Close()
+	}
+}
+
+// withToken asks for a bearer token, unless token is "".
+func withToken(token string, next http.Handler) http.Handler {
+	if token == "" {
+		return next
+	}
+	want := sha256.Sum256([]byte("Bearer " + token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "a bearer token is needed: the one of --http-token-file", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/messages"
+)
+
+// outcomeReport is the JSON object of `assent tx run` and `assent tx wait`.
+type outcomeReport struct {
+	Tx assent.ID `json:"tx"`
+	// Outcome is "committed", "aborted" or "unknown".
+	Outcome     string `json:"outcome"`
+	Participant string `json:"participant,omitempty"` // who refused
+	Reason      string `json:"reason,omitempty"`
+	// Error says why the outcome is unknown.
+	Error *errorReport `json:"error,omitempty"`
+}
+
+const outcomeCodes = `Exit codes: 0 committed, 3 aborted, 4 the outcome is unknown (ask again with the id), 2 wrong usage or a transaction
+that breaks a rule, 1 anything else.`
+
+const defaultPatience = 30 * time.Second
+
+func newTxRunCommand(g *globals) *cobra.Command {
+	var patience time.Duration
+	cmd := &cobra.Command{
+		Use:   "run FILE|-",
+		Short: "Run one transaction, given as JSON",
+		Long: `Run one transaction, given as JSON in a file or on standard input, and wait for its outcome:
+
+  {"timeout_ms": 30000,
+   "operations": [
+     {"participant": "bank-a", "keys": ["account/1"], "payload": {"account": "1", "cents": -500}},
+     {"participant": "bank-b", "payload": {"account": "2", "cents": 500}}]}
+
+"tx" may give an id, minted at most a minute before; without it one is minted, and told on standard error. "timeout_ms" (1000 to
+86400000, default 30000), "keys", "payload" and "trace" may be left out. Running the same id again is the same transaction.
+
+` + outcomeCodes,
+		Example: `  assent tx run transfer.json
+  echo '{"operations":[{"participant":"bank-a","payload":{"cents":500}}]}' | assent tx run - --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if patience <= 0 {
+				return usagef("--patience %v: want more than 0", patience)
+			}
+			sub, err := g.readTransaction(args[0])
+			if err != nil {
+				return err
+			}
+			return g.runTransaction(cmd.Context(), sub, patience)
+		},
+	}
+	cmd.Flags().DurationVar(&patience, "patience", defaultPatience, "how long, after the transaction's timeout, to go on asking for the outcome")
+	return cmd
+}
+
+func (g *globals) runTransaction(ctx context.Context, sub *messages.Submission, patience time.Duration) error {
+	nc, client, err := g.client(ctx, patience)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	defer client.Close()
+	tx := client.Begin(assent.WithID(sub.Tx), assent.WithTimeout(sub.Timeout()), assent.WithTrace(sub.Trace))
+	for i := range sub.Operations {
+		op := &sub.Operations[i]
+		tx.Enlist(op.Participant, op.Payload, op.Keys...)
+	}
+	return g.tellOutcome(sub.Tx, tx.Commit(ctx))
+}
+
+// client connects, and gives a client once a coordinator answers.
+func (g *globals) client(ctx context.Context, patience time.Duration) (*nats.Conn, *assent.Client, error) {
+	log, err := g.logger()
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := g.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := g.findCoordinator(ctx, nc); err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	client, err := assent.New(nc, assent.Config{Prefix: g.Prefix, Patience: patience, Log: log})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return nc, client, nil
+}
+
+// tellOutcome prints what came of a transaction, whose error is as Commit's; other errors it passes on.
+func (g *globals) tellOutcome(id assent.ID, err error) error {
+	report := outcomeReport{Tx: id}
+	code := exitOK
+	var aborted *assent.AbortedError
+	switch {
+	case err == nil:
+		report.Outcome = assent.Committed.String()
+	case errors.As(err, &aborted):
+		report.Outcome, report.Participant, report.Reason = assent.Aborted.String(), aborted.Participant, aborted.Reason
+		code = exitAborted
+	case errors.Is(err, assent.ErrUnknown), errors.Is(err, assent.ErrNotFound):
+		report.Outcome, report.Error = "unknown", reportOf(err)
+		code = exitUnknown
+	case errors.Is(err, assent.ErrInvalid), errors.Is(err, assent.ErrTooLarge):
+		return usageError(err)
+	default:
+		return err
+	}
+	if g.JSON {
+		if err := g.printJSON(&report); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(g.out, sentence(id, report.Outcome, report.Participant, report.Reason))
+		if report.Error != nil {
+			fmt.Fprintln(g.errOut, "assent:", report.Error.Message)
+		}
+	}
+	if code == exitOK {
+		return nil
+	}
+	return &exitError{code, nil}
+}
+
+func newTxWaitCommand(g *globals) *cobra.Command {
+	var patience time.Duration
+	cmd := &cobra.Command{
+		Use:   "wait ID",
+		Short: "Wait for a transaction's outcome",
+		Long: `Wait for a transaction's outcome, and tell it. A transaction that neither the coordinator nor its log's history knows is
+unknown: it never reached the coordinator, or is older than the history.
+
+` + outcomeCodes,
+		Example: "  assent tx wait 01934b1c-7b1e-7c3a-9d52-3a6f0c1e9a11 --patience 5m",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := idArgument(args[0])
+			if err != nil {
+				return err
+			}
+			if patience <= 0 {
+				return usagef("--patience %v: want more than 0", patience)
+			}
+			return g.waitTransaction(cmd.Context(), id, patience)
+		},
+	}
+	cmd.Flags().DurationVar(&patience, "patience", defaultPatience, "how long to wait before the outcome is called unknown")
+	return cmd
+}
+
+func (g *globals) waitTransaction(ctx context.Context, id assent.ID, patience time.Duration) error {
+	nc, client, err := g.client(ctx, patience)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	defer client.Close()
+	outcome, err := client.Wait(ctx, id)
+	if err == nil && outcome == assent.Aborted {
+		err = g.whyAborted(ctx, nc, id)
+	}
+	return g.tellOutcome(id, err)
+}
+
+// whyAborted is the error of an aborted transaction; who refused it and why are left out if they cannot be learnt.
+func (g *globals) whyAborted(ctx context.Context, nc *nats.Conn, id assent.ID) error {
+	aborted := &assent.AbortedError{Tx: id}
+	var timeline coordinator.Timeline
+	if g.api(ctx, nc, "tx.show", coordinator.TxRequest{Tx: id}, &timeline) == nil {
+		aborted.Participant, aborted.Reason = timeline.Participant, timeline.Reason
+	}
+	return aborted
+}
