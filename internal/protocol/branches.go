@@ -96,7 +96,7 @@ type branch struct {
 	outcome messages.Outcome
 	since   int64
 	reply   string
-	// newest is the newest yes that an effect answered; covers is what it was when the handler's call began.
+	// newest is the newest yes that an effect answered; covers is the newest that the handler's call covers.
 	newest, covers uint64
 	// again: something came while the call ran that it may have been too early for.
 	again     bool
@@ -237,7 +237,8 @@ func (b *Branches) ack(tx messages.ID, br *branch) {
 }
 
 // Recall says that the participant's store holds a prepared branch, perhaps from before this instance started: its vote
-// is repeated at once, which asks for its outcome.
+// is repeated at once, which asks for its outcome. No vote of the transaction may be on its way from this instance; at the start
+// none is.
 func (b *Branches) Recall(tx messages.ID, shard int) {
 	if b.branches[tx] != nil {
 		return
@@ -285,8 +286,10 @@ func (b *Branches) Outcome(outcome messages.Outcome, e *messages.Effect, shard i
 	}
 }
 
+// apply calls the handler. The call covers every yes that was in the log when it began, as far as is known here: what an
+// effect answered, and the one of this instance.
 func (b *Branches) apply(tx messages.ID, br *branch) {
-	br.calling, br.again, br.covers = true, false, br.newest
+	br.calling, br.again, br.covers = true, false, max(br.newest, br.votedAt)
 	b.emit(Step{Kind: AskFinish, Tx: tx, Shard: br.shard, Outcome: br.outcome})
 }
 
