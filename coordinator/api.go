@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/assent-tx/assent/messages"
@@ -113,22 +114,30 @@ func endpoint[Request any](handle func(context.Context, *Request) (any, error)) 
 	}
 }
 
+// respond answers by a message of its own: micro reads its request again when the handler has returned, which is long
+// before a worker is done.
 func (c *Coordinator) respond(ctx context.Context, req micro.Request, handle func(context.Context, []byte) (any, error)) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	reply := &nats.Msg{Subject: req.Reply(), Header: nats.Header{}}
 	response, err := handle(ctx, req.Data())
 	if err == nil {
-		err = req.RespondJSON(response)
-	} else {
+		reply.Data, err = json.Marshal(response)
+	}
+	if err != nil {
 		code := codeInternal
 		var known *apiError
 		if errors.As(err, &known) {
 			code = known.code
 		}
-		body, _ := json.Marshal(map[string]string{"error": err.Error()}) // a map of strings always marshals
-		err = req.Error(code, err.Error(), body)
+		reply.Header.Set(micro.ErrorCodeHeader, code)
+		reply.Header.Set(micro.ErrorHeader, err.Error())
+		reply.Data, _ = json.Marshal(map[string]string{"error": err.Error()}) // a map of strings always marshals
 	}
-	if err != nil {
+	if reply.Subject == "" {
+		return // nobody asked
+	}
+	if err := c.nc.PublishMsg(reply); err != nil {
 		c.cfg.Log.WithError(err).WithField("subject", req.Subject()).Debug("a response was not sent")
 	}
 }

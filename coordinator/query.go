@@ -50,20 +50,25 @@ func (c *Coordinator) show(ctx context.Context, req *TxRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, view, known, err := l.search(ctx, req.Tx)
-	if err != nil {
-		return nil, err
-	}
-	timeline := &Timeline{Tx: req.Tx, Shard: l.shard, Records: records}
+	// The leader first: what it has read is in the log that is searched then.
+	var led protocol.View
+	var leads bool
+	var owed []string
 	err = l.inLeader(ctx, func() {
-		if v, ok := l.fold.View(req.Tx); ok { // the leader knows better than a reader who may have come too late
-			view, known = v, true
-		}
-		timeline.Owed = l.delivery.Owed(req.Tx, nil)
+		led, leads = l.fold.View(req.Tx)
+		owed = l.delivery.Owed(req.Tx, nil)
 	})
 	if err != nil {
 		return nil, err
 	}
+	records, view, known, err := l.search(ctx, req.Tx)
+	if err != nil {
+		return nil, err
+	}
+	if leads { // it knows better than a reader who may have come too late
+		view, known = led, true
+	}
+	timeline := &Timeline{Tx: req.Tx, Shard: l.shard, Owed: owed, Records: records}
 	if !known && len(records) == 0 {
 		return nil, &apiError{codeNotFound, fmt.Sprintf("transaction %s: not in the log of shard %d: it never reached it, or is older than the history that is kept", req.Tx, l.shard)}
 	}
