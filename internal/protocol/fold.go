@@ -385,10 +385,11 @@ func (tx *transaction) all() uint64 { return ^uint64(0) >> (64 - len(tx.particip
 func (tx *transaction) owed() uint64 { return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }
 
 func (f *Fold) allocate(id messages.ID, expires int64, first position) *transaction {
-	tx := &transaction{}
+	var tx *transaction
 	if last := len(f.free) - 1; last >= 0 {
-		tx = f.free[last]
-		f.free = f.free[:last]
+		tx, f.free = f.free[last], f.free[:last]
+	} else {
+		tx = new(transaction)
 	}
 	*tx = transaction{
 		id: id, expires: expires, first: first,

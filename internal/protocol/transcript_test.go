@@ -129,7 +129,9 @@ func (c command) number(field string) int64 {
 	return n
 }
 
-func (s *scenario) say(format string, args ...any) { s.out = append(s.out, fmt.Sprintf(format, args...)) }
+func (s *scenario) say(format string, args ...any) {
+	s.out = append(s.out, fmt.Sprintf(format, args...))
+}
 
 // run does a line. Several records of one message are parted by " + ".
 func (s *scenario) run(line string) []string {

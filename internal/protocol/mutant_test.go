@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package protocol
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutants are bugs that someone might well write into the fold, each with the test that finds it.
+var mutants = []struct {
+	name, file string
+	// line is in the file exactly once; mutant takes its place.
+	line, mutant string
+	// caught is the test that fails.
+	caught string
+}{
+	{
+		"a yes after expiry counts", "fold.go",
+		"tx := f.open[f.expires.pop().id]", "tx := f.open[f.expires.pop().id]; if tx != nil && tx.yes != 0 { continue }",
+		"TestFoldModelProperty",
+	},
+	{
+		"a yes in the millisecond of the expiry is late", "fold.go",
+		"for len(f.expires) > 0 && f.expires[0].at < f.logTime {", "for len(f.expires) > 0 && f.expires[0].at <= f.logTime {",
+		"TestFoldTranscripts/expiry",
+	},
+	{
+		"a prepare may come late", "fold.go",
+		"if tx.outcome == messages.Undecided && f.logTime > tx.expires {", "if false {",
+		"TestFoldTranscripts/clock-back",
+	},
+	{
+		"the last vote wins", "fold.go",
+		"case tx.outcome != messages.Undecided:", "case tx.outcome != messages.Undecided && v.Vote == messages.VoteYes:",
+		"TestFoldTranscripts/refusal",
+	},
+	{
+		"an abort undoes a commit", "fold.go",
+		"if tx := f.open[a.Tx]; tx != nil && tx.outcome == messages.Undecided {", "if tx := f.open[a.Tx]; tx != nil { tx.outcome = 0",
+		"TestFoldTranscripts/abort",
+	},
+	{
+		"unknown means committed", "fold.go",
+		"Outcome: messages.Aborted, Vote: f.sequence, Presumed: true})", "Outcome: messages.Committed, Vote: f.sequence, Presumed: true})",
+		"TestFoldTranscripts/presumed-abort",
+	},
+	{
+		"a missing vote counts as yes", "fold.go",
+		"if tx.yes|tx.readOnly == tx.all() {", "if tx.yes|tx.readOnly|^tx.prepared&tx.all() == tx.all() {",
+		"TestFoldTranscripts/in-doubt",
+	},
+	{
+		"read-only is not enough", "fold.go",
+		"if tx.yes|tx.readOnly == tx.all() {", "if tx.yes == tx.all() {",
+		"TestFoldTranscripts/read-only",
+	},
+	{
+		"finished ignores through", "fold.go",
+		"if sequence > fin.Through {", "if _ = sequence; false {",
+		"TestFoldTranscripts/done-again",
+	},
+	{
+		"finished decides", "fold.go",
+		"if tx == nil || tx.outcome == messages.Undecided {", "if tx == nil {",
+		"TestFoldModelProperty",
+	},
+	{
+		"log time goes back", "fold.go",
+		"f.logTime = max(f.logTime, unixMilli)", "f.logTime = unixMilli",
+		"TestFoldTranscripts/clock-back",
+	},
+	{
+		"presumed abort while replaying", "effect.go",
+		"if !f.replaying {", "if !f.replaying || e.Presumed {",
+		"TestFoldTranscripts/recovery",
+	},
+	{
+		"a recalled transaction has no outcome", "fold.go",
+		"tx.yes, tx.outcome, tx.recalled = 1, past.outcome, true", "tx.yes, tx.outcome, tx.recalled = 1, messages.Aborted, true",
+		"TestFoldTranscripts/recall",
+	},
+	{
+		"a late yes is not answered", "fold.go",
+		"		if v.Vote == messages.VoteYes {\n			f.send(tx, index)\n		}", "",
+		"TestFoldTranscripts/done-again",
+	},
+	{
+		"read-only is owed the outcome", "fold.go",
+		"return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }", "return tx.all() &^ (tx.no &^ tx.yes) }",
+		"TestFoldTranscripts/read-only",
+	},
+	{
+		"whoever was read-only once is owed nothing", "fold.go",
+		"return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }", "return tx.all() &^ (tx.no | tx.readOnly) }",
+		"TestFoldTranscripts/read-only",
+	},
+	{
+		"a held no is owed nothing", "fold.go",
+		"if !v.Held { // who may hold something is owed the rollback", "if true {",
+		"TestFoldTranscripts/held",
+	},
+	{
+		"a stranger's vote counts", "fold.go",
+		"f.stats.Stranger++\n		return", "f.decide(tx, messages.Aborted, participant, v.Reason); return",
+		"TestFoldTranscripts/garbage",
+	},
+	{
+		"a message is read twice", "fold.go",
+		"if f.stopped != nil || sequence <= f.sequence {", "if f.stopped != nil {",
+		"TestFoldTranscripts/redelivery",
+	},
+	{
+		"forgotten before the expiry", "memory.go",
+		"return max(r.expires, min(id.UnixMilli(), r.finishedAt+window))", "return min(id.UnixMilli(), r.finishedAt+window)",
+		"TestFoldTranscripts/forget",
+	},
+	{
+		"forgotten before the floor can reach the id", "memory.go",
+		"return max(r.expires, min(id.UnixMilli(), r.finishedAt+window))", "return r.expires",
+		"TestFoldTranscripts/overflow",
+	},
+	{
+		"a forgotten transaction begins again", "forgotten.go",
+		"if !ok && (judged || f.memory.floor == 0 || id.UnixMilli() > f.memory.floor) {", "if _ = judged; !ok {",
+		"TestFoldTranscripts/zombie",
+	},
+	{
+		"a checkpoint's reader judges prepares by the later floor", "forgotten.go",
+		"judged := f.sequence <= f.forgotten.through", "judged := false",
+		"TestFoldTranscripts/judged",
+	},
+	{
+		"a checkpoint parts a transaction", "forgotten.go",
+		"if s.first < start && start <= s.last {", "if false {",
+		"TestFoldTranscripts/parted",
+	},
+	{
+		"a checkpoint parts a remembered transaction", "memory.go",
+		"entry.parted = sequence", "",
+		"TestFoldReadersProperty",
+	},
+	{
+		"spans are dropped while a checkpoint can part them", "forgotten.go",
+		"if s.last < f.sequence && (i == len(starts) || starts[i] > s.last) {", "{ _ = i",
+		"TestFoldReadersProperty",
+	},
+	{
+		"a checkpoint has the current log time", "query.go",
+		"Sequence: lowest.sequence, LogTime: lowest.logTime, Floor: f.memory.floor,", "Sequence: lowest.sequence, LogTime: f.logTime, Floor: f.memory.floor,",
+		"TestFoldTranscripts/clock-back",
+	},
+	{
+		"a checkpoint forgets what is open", "query.go",
+		"lowest = lowest.lower(tx.first)", "_ = tx",
+		"TestFoldTranscripts/recovery",
+	},
+	{
+		"a checkpoint goes back", "memory.go",
+		"			m.order[0], m.order = nil, m.order[1:]\n			continue", "			if len(b.entries) < m.blockSize { break }; m.order = m.order[1:]; continue",
+		"TestFoldStableProperty",
+	},
+	{
+		"a checkpoint passes what could not be read", "query.go",
+		"if f.stopped != nil { // a reader that knows the newer version has to read it", "if false {",
+		"TestFoldTranscripts/newer-version",
+	},
+	{
+		"a debt is lost when the window is full", "delivery.go",
+		"p.head < len(p.queue) && count < messages.MaxRecords && p.underWay < d.cfg.Window; {", "p.head < len(p.queue) && count < messages.MaxRecords; { if p.underWay >= d.cfg.Window { p.head++; continue }",
+		"TestDeliveryProperty",
+	},
+	{
+		"the window has no bound", "delivery.go",
+		"count < messages.MaxRecords && p.underWay < d.cfg.Window; {", "count < messages.MaxRecords; {",
+		"TestDeliveryProperty",
+	},
+	{
+		"a newer yes does not open a debt again", "delivery.go",
+		"owed.vote, owed.attempts = max(owed.vote, e.Vote), 0", "if owed.state == settled { return }; owed.vote = max(owed.vote, e.Vote)",
+		"TestDeliveryProperty",
+	},
+	{
+		"what was sent once is not sent again", "delivery.go",
+		"d.enqueue(due.id, owed)", "",
+		"TestDeliveryProperty",
+	},
+	{
+		"finished when one is done", "delivery.go",
+		"if o.debts[i].state != settled {\n			return messages.Finished{}, false", "if o.debts[i].state == queued {\n			return messages.Finished{}, false",
+		"TestDeliveryProperty",
+	},
+	{
+		"done for an older yes settles", "delivery.go",
+		"if done.Vote < owed.vote {", "if false {",
+		"TestFoldTranscripts/done-again",
+	},
+}
+
+// TestMutants builds the package once for each mutant, the source's line replaced by an overlay, and runs the test that is
+// to catch it. Under -short it tries every fifth.
+func TestMutants(t *testing.T) {
+	for i, m := range mutants {
+		if testing.Short() && i%5 != 0 {
+			continue
+		}
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			if out, failed := runMutant(t, m.file, m.line, m.mutant, m.caught); !failed {
+				t.Errorf("%s does not notice:\n%s", m.caught, out)
+			}
+		})
+	}
+}
+
+// runMutant tells whether a test fails when a file's line is replaced.
+func runMutant(t *testing.T, file, line, mutant, test string) (output string, failed bool) {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), line); n != 1 {
+		t.Fatalf("%s has %d times %q", file, n, line)
+	}
+	dir := t.TempDir()
+	overlay := struct{ Replace map[string]string }{make(map[string]string)}
+	original, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay.Replace[original] = filepath.Join(dir, file)
+	write(t, overlay.Replace[original], []byte(strings.Replace(string(source), line, mutant, 1)))
+	encoded, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "overlay.json"), encoded)
+	pattern := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-vet=off", "-count=1", "-timeout=60s",
+		"-run", pattern, ".", "-args", "-rapid.nofailfile", "-rapid.shrinktime=0s", "-rapid.checks=3000", "-rapid.seed=1")
+	out, err := cmd.CombinedOutput()
+	// What does not compile has proved nothing.
+	return string(out), err != nil && strings.Contains(string(out), "--- FAIL: "+test)
+}
+
+func write(t *testing.T, file string, data []byte) {
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
