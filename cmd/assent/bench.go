@@ -55,6 +55,7 @@ Exit code 1 if a transaction failed or stayed open.`,
 	flags.IntVar(&f.cfg.Payload, "payload", 256, "size of each operation's payload, and of the raw messages, in `bytes`")
 	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long each row is measured")
 	flags.DurationVar(&f.cfg.Warmup, "warmup", time.Second, "what runs before each row and is not measured")
+	flags.IntVar(&f.cfg.Shards, "shards", 1, "`number` of logs, as in assent serve")
 	flags.StringVar(&f.connection, "coordinator", string(bench.InProcess), "the coordinator's connection: in-process, as in assent serve, or tcp")
 	flags.StringVar(&f.handler, "handler", string(bench.Batch), "the participants' `kind`: batch (participant.BatchHandler) or single (participant.Handler)")
 	flags.StringVar(&f.dir, "dir", "", "`directory` in which the server's data is kept while it runs, to choose a disk (default the system's for temporary files)")

@@ -66,7 +66,7 @@ func TestRun(t *testing.T) {
 	if want := report.Rows[0].P50MS / report.Rows[0].Raw.PublishP50MS1; report.Ratios.P50At1 != want {
 		t.Errorf("p50 at 1 is %v of raw, want %v", report.Ratios.P50At1, want)
 	}
-	if got := strings.Join(steps, "; "); !strings.Contains(got, "1 clients; raw, 64 publishers; raw, 1 publisher; 4 clients; raw, 64 publishers; raw, 1 publisher; done") {
+	if got := strings.Join(steps, "; "); !strings.Contains(got, "1 client; raw, 64 publishers; raw, 1 publisher; 4 clients; raw, 64 publishers; raw, 1 publisher; done") {
 		t.Errorf("steps: %s", got)
 	}
 	checkTable(t, report)
@@ -183,7 +183,7 @@ func checkPlot(t *testing.T, report *Report) {
 func TestRunOtherwise(t *testing.T) {
 	cfg := short(t)
 	cfg.Concurrency, cfg.Participants, cfg.Payload = []int{2}, 3, 2
-	cfg.Connection, cfg.Handler, cfg.Warmup, cfg.Duration = TCP, Single, 0, 50*time.Millisecond
+	cfg.Shards, cfg.Connection, cfg.Handler, cfg.Warmup, cfg.Duration = 2, TCP, Single, 0, 50*time.Millisecond
 	report := measure(t, cfg)
 	if report.Errors() != 0 || report.OpenAfter != 0 || report.Rows[0].TPS <= 0 {
 		t.Errorf("%+v: want transactions and no errors", report)
@@ -237,6 +237,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"payload":      func(c *Config) { c.Payload = 1 },
 		"duration":     func(c *Config) { c.Duration = 0 },
 		"warmup":       func(c *Config) { c.Warmup = -1 },
+		"shards":       func(c *Config) { c.Shards = 257 },
 		"coordinator":  func(c *Config) { c.Connection = "pigeon" },
 		"handler":      func(c *Config) { c.Handler = "none" },
 	} {

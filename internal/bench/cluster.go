@@ -22,14 +22,14 @@ import (
 	"github.com/assent-tx/assent/participant"
 )
 
-// cluster is all that a transaction needs: a server, a coordinator of one shard, participants and a client.
+// cluster is all that a transaction needs: a server, a coordinator, participants and a client.
 type cluster struct {
 	server  *embedded.Server
 	client  *assent.Client
 	names   []string // of the participants
 	metrics *prometheus.Registry
-	tools   *nats.Conn // for what is not measured
-	log     jetstream.Stream
+	tools   *nats.Conn         // for what is not measured
+	logs    []jetstream.Stream // of the shards
 	closers []func() error
 }
 
@@ -66,8 +66,14 @@ func startCluster(ctx context.Context, cfg *Config, fail context.CancelCauseFunc
 	if err != nil {
 		return c, err
 	}
-	c.log, err = js.Stream(ctx, messages.Subjects{}.Stream(0))
-	return c, err
+	for shard := range cfg.Shards {
+		log, err := js.Stream(ctx, messages.Subjects{}.Stream(shard))
+		if err != nil {
+			return c, fmt.Errorf("the log of shard %d: %w", shard, err)
+		}
+		c.logs = append(c.logs, log)
+	}
+	return c, nil
 }
 
 // label marks the goroutines that f starts, for a CPU profile.
@@ -104,7 +110,7 @@ func (c *cluster) startCoordinator(ctx context.Context, cfg *Config, fail contex
 			return
 		}
 		var part *coordinator.Coordinator
-		part, err = coordinator.New(nc, coordinator.Config{Log: cfg.Log, Registerer: c.metrics})
+		part, err = coordinator.New(nc, coordinator.Config{Shards: cfg.Shards, Log: cfg.Log, Registerer: c.metrics})
 		if err == nil {
 			err = c.background(ctx, "the coordinator", part.Run, part.Ready(), fail)
 		}
@@ -217,11 +223,14 @@ func (c *cluster) open(ctx context.Context) (int, error) {
 	return list.Open, nil
 }
 
-// written is how many messages the log has ever had, and how many records the coordinator wrote in its own.
+// written is how many messages the logs have ever had, and how many records the coordinator wrote in its own.
 func (c *cluster) written(ctx context.Context) (logMessages uint64, records float64, err error) {
-	info, err := c.log.Info(ctx)
-	if err != nil {
-		return 0, 0, fmt.Errorf("the log: %w", err)
+	for _, log := range c.logs {
+		info, err := log.Info(ctx)
+		if err != nil {
+			return 0, 0, fmt.Errorf("the log: %w", err)
+		}
+		logMessages += info.State.LastSeq
 	}
 	families, err := c.metrics.Gather()
 	if err != nil {
@@ -229,7 +238,7 @@ func (c *cluster) written(ctx context.Context) (logMessages uint64, records floa
 	}
 	for _, family := range families {
 		if family.GetName() == "assent_log_records_total" {
-			return info.State.LastSeq, family.GetMetric()[0].GetCounter().GetValue(), nil
+			return logMessages, family.GetMetric()[0].GetCounter().GetValue(), nil
 		}
 	}
 	return 0, 0, errors.New("the coordinator's metrics do not have assent_log_records_total")

@@ -27,6 +27,8 @@ type Config struct {
 	Duration time.Duration
 	// Warmup runs before each row and is not measured; 0 for none.
 	Warmup time.Duration
+	// Shards is how many logs there are, 1 to 256; default 1.
+	Shards int
 	// Connection is the coordinator's; default InProcess.
 	Connection Connection
 	// Handler is the kind that the participants have; default Batch.
@@ -58,11 +60,15 @@ const (
 // The bounds of a Config.
 const (
 	maxClients = 16_384
+	maxShards  = 256 // the coordinator's bound
 	// besidesPayload is what an operation adds to a transaction beside its payload, in bytes, rounded up.
 	besidesPayload = 128
 )
 
 func (cfg Config) withDefaults() (Config, error) {
+	if cfg.Shards == 0 {
+		cfg.Shards = 1
+	}
 	if cfg.Connection == "" {
 		cfg.Connection = InProcess
 	}
@@ -100,6 +106,8 @@ func (cfg *Config) Check() error {
 		return fmt.Errorf("duration: %v: want at least 1ms", cfg.Duration)
 	case cfg.Warmup < 0:
 		return fmt.Errorf("warmup: %v: cannot be negative", cfg.Warmup)
+	case cfg.Shards < 0 || cfg.Shards > maxShards:
+		return fmt.Errorf("shards: %d: want 1 to %d", cfg.Shards, maxShards)
 	case cfg.Connection != "" && cfg.Connection != InProcess && cfg.Connection != TCP:
 		return fmt.Errorf("coordinator: %q: want %s or %s", cfg.Connection, InProcess, TCP)
 	case cfg.Handler != "" && cfg.Handler != Batch && cfg.Handler != Single:

@@ -73,7 +73,7 @@ func (p *plot) frame(r *Report) {
 	fmt.Fprintf(&p.out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="sans-serif" font-size="13">`+"\n",
 		plotWidth, plotHeight, plotWidth, plotHeight)
 	fmt.Fprintf(&p.out, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", plotWidth, plotHeight)
-	p.text(plotLeft, 28, "start", "#222", fmt.Sprintf("Latency of a transaction with %d participants, sync always", r.Settings.Participants))
+	p.text(plotLeft, 28, "start", "#222", fmt.Sprintf("Latency of a transaction with %s, sync always", count(r.Settings.Participants, "participant")))
 	for nines, name := range []string{"0 %", "90 %", "99 %", "99.9 %", "99.99 %"} {
 		p.rule(plotX(float64(nines)), plotTop, plotX(float64(nines)), plotBottomEdge)
 		p.text(plotX(float64(nines)), plotBottomEdge+20, "middle", "#555", name)

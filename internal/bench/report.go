@@ -87,6 +87,7 @@ type Settings struct {
 	DurationS    float64    `json:"duration_s"`
 	WarmupS      float64    `json:"warmup_s"`
 	Sync         string     `json:"sync"`
+	Shards       int        `json:"shards"`
 	Connection   Connection `json:"coordinator_connection"`
 	Handler      Handler    `json:"handler"`
 }
@@ -106,7 +107,7 @@ func newReport(cfg *Config) *Report {
 		},
 		Settings: Settings{
 			Concurrency: cfg.Concurrency, Participants: cfg.Participants, Payload: cfg.Payload,
-			DurationS: cfg.Duration.Seconds(), WarmupS: cfg.Warmup.Seconds(), Sync: "always",
+			DurationS: cfg.Duration.Seconds(), WarmupS: cfg.Warmup.Seconds(), Sync: "always", Shards: cfg.Shards,
 			Connection: cfg.Connection, Handler: cfg.Handler,
 		},
 	}

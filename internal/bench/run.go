@@ -104,7 +104,7 @@ func (b *bench) row(ctx context.Context, clients int) error {
 		return err
 	}
 	l := &loop{clients: clients, warmup: b.cfg.Warmup, duration: b.cfg.Duration, do: b.transaction()}
-	b.track(fmt.Sprintf("%d clients", clients), l)
+	b.track(count(clients, "client"), l)
 	m, err := l.run(ctx)
 	if err != nil {
 		return err

@@ -12,8 +12,8 @@ import (
 // WriteTable prints the report for people.
 func (r *Report) WriteTable(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d participants, payloads of %d bytes, sync always, %d CPUs, %s %s/%s; coordinator %s, %s handlers\n\n",
-		r.Settings.Participants, r.Settings.Payload, r.Machine.CPUs, r.Machine.Go, r.Machine.OS, r.Machine.Arch,
+	fmt.Fprintf(&b, "%s, payloads of %d bytes, sync always, %s, %d CPUs, %s %s/%s; coordinator %s, %s handlers\n\n",
+		count(r.Settings.Participants, "participant"), r.Settings.Payload, count(r.Settings.Shards, "shard"), r.Machine.CPUs, r.Machine.Go, r.Machine.OS, r.Machine.Arch,
 		r.Settings.Connection, r.Settings.Handler)
 	fmt.Fprintf(&b, "raw JetStream, single publishes of %d bytes: %.0f/s at 64 publishers (connections: %s), p50 %.3f ms at 1\n\n",
 		r.Settings.Payload, r.Raw.PublishPerS64, r.Raw.Connections, r.Raw.PublishP50MS1)
@@ -41,4 +41,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// count is a number of things, "1 shard" or "2 shards".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
