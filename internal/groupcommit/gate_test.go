@@ -124,6 +124,7 @@ func (n *node) connect(t testing.TB, options ...nats.Option) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(n.URL(), append([]nats.Option{
 		nats.MaxReconnects(-1), nats.ReconnectWait(5 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // cut connections are what the tests are about
 	}, options...)...)
 	if err != nil {
 		t.Fatal(err)

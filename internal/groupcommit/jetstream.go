@@ -13,11 +13,22 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
+
+	"github.com/assent-tx/assent/messages"
 )
 
 // ErrRefused marks a message that JetStream refused for good: it is not in the log. Every other error of a publish leaves
 // open whether it is.
 var ErrRefused = errors.New("the log refused the message")
+
+// MaxBytes is the largest message body for a connection: messages.MaxMessage, or less where the server's max_payload is small.
+func MaxBytes(nc *nats.Conn) int {
+	const headers = 1 << 10
+	if limit := int(nc.MaxPayload()) - headers; limit > 0 {
+		return min(limit, messages.MaxMessage)
+	}
+	return messages.MaxMessage
+}
 
 // LogConfig is for Log.
 type LogConfig struct {
@@ -30,10 +41,13 @@ type LogConfig struct {
 	GiveUp func(refusal error) bool
 	// Failed, when not nil, hears of every failed attempt.
 	Failed func(subject string, err error)
+
+	reconnects *reconnects
 }
 
 // Log is the Send for a JetStream log. An attempt whose acknowledgement does not come may have been stored: it is repeated
-// under the same message id, so that JetStream stores it once, until it is acknowledged, refused, or ctx ends. (After
+// under the same message id, so that JetStream stores it once, until it is acknowledged, refused, or ctx ends: after Patience, and
+// at once when the connection is back that it was made on. (After
 // the stream's de-duplication window a repeat may be stored twice; every reader of the log bears that.)
 func Log(js jetstream.JetStream, cfg LogConfig) Send {
 	if cfg.Patience <= 0 {
@@ -42,6 +56,7 @@ func Log(js jetstream.JetStream, cfg LogConfig) Send {
 	if cfg.Backoff <= 0 {
 		cfg.Backoff = 20 * time.Millisecond
 	}
+	cfg.reconnects = &reconnects{nc: js.Conn(), waiting: make(map[uint64]context.CancelFunc)}
 	writer := nuid.Next()
 	var count atomic.Uint64
 	return func(ctx context.Context, subject string, body []byte) (uint64, error) {
@@ -74,10 +89,11 @@ func (cfg *LogConfig) publish(ctx context.Context, js jetstream.JetStream, subje
 }
 
 func (cfg *LogConfig) attempt(ctx context.Context, js jetstream.JetStream, subject, id string, body []byte) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, cfg.Patience)
+	timed, cancel := context.WithTimeout(ctx, cfg.Patience)
 	defer cancel()
+	defer cfg.reconnects.end(ctx, cancel)()
 	msg := &nats.Msg{Subject: subject, Data: body, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
-	ack, err := js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	ack, err := js.PublishMsg(timed, msg, jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return 0, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -241,6 +242,10 @@ func TestServerRestarts(t *testing.T) {
 // The pause between attempts doubles from Backoff to 32 times itself, and an attempt lasts no longer than Patience. With the
 // bubble's clock the times are exact.
 func TestPace(t *testing.T) {
+	defer func() { // nats.go keeps timers in a sync.Pool, which two collections empty: the bubble's are of no use outside
+		runtime.GC()
+		runtime.GC()
+	}()
 	synctest.Test(t, func(t *testing.T) {
 		server, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
 		if err != nil {
