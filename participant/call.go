@@ -16,7 +16,9 @@ import (
 type caller interface {
 	prepare(b *Branch)
 	finish(o Outcome)
-	// wait until no call runs.
+	// close lets no call begin any more, also none that waits for its turn: another instance will be asked.
+	close()
+	// wait until no call runs; it comes after close.
 	wait()
 }
 
@@ -29,27 +31,28 @@ type answers interface {
 // single calls a Handler, each branch in a goroutine of its own. Prepares and outcomes have places of their own, so that
 // prepares which wait for something can never hold back the commits that would free it.
 type single struct {
-	handler     Handler
-	timeout     time.Duration
-	answers     answers
-	prepares    chan struct{}
-	outcomes    chan struct{}
-	outstanding sync.WaitGroup
+	handler  Handler
+	timeout  time.Duration
+	answers  answers
+	prepares chan struct{}
+	outcomes chan struct{}
+
+	mu      sync.Mutex // orders the first call of a WaitGroup and close
+	closed  chan struct{}
+	running sync.WaitGroup
 }
 
 func newSingle(cfg *Config, to answers) *single {
 	return &single{
-		handler: cfg.Handler, timeout: cfg.CallTimeout, answers: to,
+		handler: cfg.Handler, timeout: cfg.CallTimeout, answers: to, closed: make(chan struct{}),
 		prepares: make(chan struct{}, cfg.Concurrency), outcomes: make(chan struct{}, cfg.Concurrency),
 	}
 }
 
 func (s *single) prepare(b *Branch) {
-	s.prepares <- struct{}{}
-	s.outstanding.Go(func() {
+	s.start(s.prepares, func() (answer func()) {
 		result := s.callPrepare(b)
-		<-s.prepares
-		s.answers.prepared([]*Branch{b}, []Result{result})
+		return func() { s.answers.prepared([]*Branch{b}, []Result{result}) }
 	})
 }
 
@@ -62,11 +65,9 @@ func (s *single) callPrepare(b *Branch) (r Result) {
 }
 
 func (s *single) finish(o Outcome) {
-	s.outcomes <- struct{}{}
-	s.outstanding.Go(func() {
+	s.start(s.outcomes, func() (answer func()) {
 		err := s.callFinish(o)
-		<-s.outcomes
-		s.answers.finished([]Outcome{o}, []error{err})
+		return func() { s.answers.finished([]Outcome{o}, []error{err}) }
 	})
 }
 
@@ -80,7 +81,33 @@ func (s *single) callFinish(o Outcome) (err error) {
 	return s.handler.Rollback(ctx, o.Tx)
 }
 
-func (s *single) wait() { s.outstanding.Wait() }
+// start waits for a place and makes the call there; the place is free again before the answer is worked on.
+func (s *single) start(places chan struct{}, call func() (answer func())) {
+	select {
+	case places <- struct{}{}:
+	case <-s.closed:
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.closed:
+	default:
+		s.running.Go(func() {
+			answer := call()
+			<-places
+			answer()
+		})
+	}
+}
+
+func (s *single) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.closed)
+}
+
+func (s *single) wait() { s.running.Wait() }
 
 // batch calls a BatchHandler: one call of each kind at a time, with all that gathered meanwhile.
 type batch struct {
@@ -139,6 +166,11 @@ func (b *batch) callFinish(outcomes []Outcome) {
 	b.answers.finished(outcomes, errs)
 }
 
+func (b *batch) close() {
+	b.prepares.close()
+	b.outcomes.close()
+}
+
 func (b *batch) wait() {
 	b.prepares.wait()
 	b.outcomes.wait()
@@ -151,6 +183,7 @@ type gatherer[T any] struct {
 	call    func([]T)
 	pending []T
 	running bool
+	closed  bool
 }
 
 // maxGathered bounds what waits for the next call; who adds more waits.
@@ -164,8 +197,11 @@ func (g *gatherer[T]) init(call func([]T)) {
 func (g *gatherer[T]) add(item T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for len(g.pending) >= maxGathered {
+	for len(g.pending) >= maxGathered && !g.closed {
 		g.changed.Wait()
+	}
+	if g.closed {
+		return
 	}
 	g.pending = append(g.pending, item)
 	if !g.running {
@@ -190,6 +226,13 @@ func (g *gatherer[T]) run() {
 		g.mu.Unlock()
 		g.call(items)
 	}
+}
+
+func (g *gatherer[T]) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed, g.pending = true, nil
+	g.changed.Broadcast()
 }
 
 func (g *gatherer[T]) wait() {

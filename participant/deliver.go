@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,28 +39,90 @@ const (
 	aheadBytes    = 8 << 20
 )
 
-// consume takes the prepares of a shard. They come from a durable consumer, which the coordinator made.
-func (p *Participant) consume(ctx context.Context, shard int, info messages.ShardInfo) (stop func(), err error) {
+// take takes the prepares of a shard until leave is called. They come from a durable consumer, which the coordinator made.
+func (p *Participant) take(ctx context.Context, shard int, info messages.ShardInfo) (leave func(context.Context), err error) {
+	consuming, err := p.consume(ctx, shard, info)
+	if err != nil {
+		p.log.WithError(err).WithField("shard", shard).Warn("prepares are not to be had yet; trying on")
+		if consuming, err = p.consumeAgain(ctx, shard); err != nil {
+			return nil, err
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { consuming = p.watch(ctx, shard, consuming) })
+	return func(ctx context.Context) {
+		stop()
+		watching.Wait()
+		consuming.Drain() // what was sent ahead is given back: see onPrepare
+		select {
+		case <-consuming.Closed():
+		case <-ctx.Done():
+		}
+	}, nil
+}
+
+func (p *Participant) consume(ctx context.Context, shard int, info messages.ShardInfo) (jetstream.ConsumeContext, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerPatience)
+	defer cancel()
 	consumer, err := p.js.Consumer(ctx, info.Stream, info.Consumer)
 	if err != nil {
 		return nil, err
 	}
-	consuming, err := consumer.Consume(func(msg jetstream.Msg) { p.onPrepare(shard, msg) },
+	return consumer.Consume(func(msg jetstream.Msg) { p.onPrepare(shard, msg) },
 		jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			p.log.WithError(err).WithField("shard", shard).Debug("taking prepares")
 		}))
-	if err != nil {
-		return nil, err
+}
+
+// consumeAgain registers, which makes the consumer anew if it is gone, and goes on until prepares come from there.
+func (p *Participant) consumeAgain(ctx context.Context, shard int) (jetstream.ConsumeContext, error) {
+	for pause := registerPause; ; pause = min(2*pause, registerMaxPause) {
+		shards, err := p.register(ctx)
+		if err != nil {
+			return nil, err
+		}
+		consuming, err := p.consume(ctx, shard, shards[shard])
+		if err == nil {
+			return consuming, nil
+		}
+		p.log.WithError(err).WithField("shard", shard).Debug("taking prepares")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
 	}
-	return func() {
-		consuming.Stop()
-		<-consuming.Closed()
-	}, nil
+}
+
+// watch takes prepares again when the consumer ends by itself: an operator deleted it, or the log is lost. It returns the one
+// that is used when ctx ends.
+func (p *Participant) watch(ctx context.Context, shard int, consuming jetstream.ConsumeContext) jetstream.ConsumeContext {
+	for {
+		select {
+		case <-consuming.Closed():
+		case <-ctx.Done():
+			return consuming
+		}
+		p.log.WithField("shard", shard).Warn("the consumer of prepares is gone; registering again")
+		again, err := p.consumeAgain(ctx, shard)
+		if err != nil {
+			if ctx.Err() == nil {
+				p.fail(err)
+			}
+			return consuming
+		}
+		consuming = again
+	}
 }
 
 // onPrepare takes a message of prepares. A malformed record is passed over, as by every reader of the log.
 func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
+	if p.leaving.Load() {
+		p.giveBack(msg)
+		return
+	}
 	crash.Here("participant.prepare.received")
 	d := &delivery{msg: msg}
 	d.open.Store(1) // this function's own hold
@@ -108,15 +172,29 @@ func (p *Participant) ack(d *delivery) {
 	}
 }
 
+// giveBack makes a message of prepares another instance's at once, instead of when the server has lost its patience.
+func (p *Participant) giveBack(msg jetstream.Msg) {
+	if err := msg.Nak(); err != nil {
+		p.log.WithError(err).Debug("a prepare was not given back; it comes again later")
+	}
+}
+
+// giveBackAll gives back what is in hand.
+func (p *Participant) giveBackAll() {
+	for _, d := range p.deliveries() {
+		p.giveBack(d.msg)
+	}
+}
+
+func (p *Participant) deliveries() []*delivery {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.inHand))
+}
+
 // signsOfLife tells JetStream that the prepares in hand are being worked on, so that it gives them to nobody else.
 func (p *Participant) signsOfLife() {
-	p.mu.Lock()
-	inHand := make([]*delivery, 0, len(p.inHand))
-	for d := range p.inHand {
-		inHand = append(inHand, d)
-	}
-	p.mu.Unlock()
-	for _, d := range inHand {
+	for _, d := range p.deliveries() {
 		if err := d.msg.InProgress(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 			p.log.WithError(err).Debug("a sign of life was not sent")
 		}
@@ -134,7 +212,12 @@ func (p *Participant) onOutcome(outcome messages.Outcome, msg *nats.Msg) {
 	var effects []messages.Effect
 	for line := range messages.Lines(msg.Data) {
 		var e messages.Effect
-		if err := decoder.Effect(line, &e); err != nil {
+		err := decoder.Effect(line, &e)
+		if errors.Is(err, messages.ErrNewerVersion) {
+			p.fail(fmt.Errorf("participant %s: shard %d: %w: upgrade this service", p.cfg.Name, shard, err))
+			return
+		}
+		if err != nil {
 			p.log.WithError(err).Warn("a malformed outcome was ignored")
 			continue
 		}

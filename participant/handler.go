@@ -112,13 +112,20 @@ var (
 
 // Refuse makes an error of Prepare a vote of no: the transaction aborts and its client hears err's text. The branch must
 // hold nothing.
-func Refuse(err error) error { return &marked{err, ErrRefused} }
+func Refuse(err error) error { return mark(err, ErrRefused) }
 
 // Heuristic makes an error of Commit or Rollback a report that the resource has already decided otherwise. It ends the
 // branch; the transaction is reported as damaged.
-func Heuristic(err error) error { return &marked{err, ErrHeuristic} }
+func Heuristic(err error) error { return mark(err, ErrHeuristic) }
 
-// marked is an error with a sentinel that does not show in its text.
+// mark adds a sentinel that does not show in err's text; it stands in for an error that says nothing.
+func mark(err, sentinel error) error {
+	if err == nil || err.Error() == "" {
+		return sentinel
+	}
+	return &marked{err, sentinel}
+}
+
 type marked struct{ err, mark error }
 
 func (m *marked) Error() string   { return m.err.Error() }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +43,10 @@ type Participant struct {
 	votes  *groupcommit.Batcher[messages.ID]
 	dones  *groupcommit.Batcher[struct{}]
 	fail   context.CancelCauseFunc
+	// leaving: nothing is taken any more.
+	leaving atomic.Bool
+	// background are the goroutines that Run started; takePart alone starts them.
+	background sync.WaitGroup
 }
 
 // New gives an instance on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent
@@ -74,56 +79,75 @@ func (p *Participant) Ready() <-chan struct{} { return p.ready }
 // tick is the time between looks at the clock: for handlers to be asked again and votes to be repeated.
 const tick = 50 * time.Millisecond
 
-// signs is the time between signs of life for what takes long: to JetStream for prepares, to leaders for outcomes.
-const signs = time.Second
+// The time between signs of life for what takes long: signs to JetStream for prepares, working to leaders for outcomes. A
+// leader sends an outcome again after a second without a word, and then perhaps to another instance: the first word
+// comes before that, after protocol.BranchesConfig.Working and this.
+const (
+	signs   = time.Second
+	working = 400 * time.Millisecond
+)
 
 // Run takes part until ctx ends, then drains: it takes nothing new, lets calls that run end and their votes reach the log
 // (Config.DrainTimeout at the most), and returns nil. What is left in doubt is taken up by another instance, or when this
 // one starts again. It waits for a coordinator to appear, and outlives every disconnection. Its errors: ErrLogLost; the
-// coordinator refuses the registration; the log speaks a newer protocol; the connection was closed. It must be called
-// once.
+// coordinator refuses the registration; the log speaks a newer protocol; the connection was closed; a drain that did not
+// end in time. It must be called once.
 func (p *Participant) Run(ctx context.Context) error {
-	ctx, p.fail = context.WithCancelCause(ctx)
+	asked := ctx
+	ctx, p.fail = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer p.fail(nil)
+	defer context.AfterFunc(asked, func() { p.fail(nil) })() // whatever its cause, that is no failure
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	p.votes = groupcommit.New(work, groupcommit.Config[messages.ID]{
-		Send: groupcommit.Log(p.js, groupcommit.LogConfig{Failed: func(_ string, err error) {
-			p.log.WithError(err).Debug("a vote did not reach the log yet")
-		}}),
-		Settled: p.voted,
-	})
-	p.dones = groupcommit.New(work, groupcommit.Config[struct{}]{Send: p.sendDone})
+	p.open(work)
 	status := p.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer p.nc.RemoveStatusListener(status)
 
 	leave, err := p.join(ctx)
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
 	if err == nil {
 		close(p.ready)
 		p.log.WithField("instance", p.instance).Info("taking part")
 		p.takePart(ctx, status)
 		err = p.drain(work, leave)
+	} else {
+		err = nil // asked to stop before it had begun
 	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-		return cause
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return nil // asked to stop before it had begun
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return errors.Join(cause, err)
 	}
 	return err
 }
 
+// open makes what votes and dones leave through.
+func (p *Participant) open(ctx context.Context) {
+	p.votes = groupcommit.New(ctx, groupcommit.Config[messages.ID]{
+		Send: groupcommit.Log(p.js, groupcommit.LogConfig{Failed: func(_ string, err error) {
+			p.log.WithError(err).Debug("a vote did not reach the log yet")
+		}}),
+		Settled:  p.voted,
+		MaxBytes: groupcommit.MaxBytes(p.nc),
+	})
+	p.dones = groupcommit.New(ctx, groupcommit.Config[struct{}]{Send: p.sendDone, MaxBytes: groupcommit.MaxBytes(p.nc)})
+}
+
 // join opens everything, in this order: outcomes first, so that what the registration makes the leaders send is heard.
-func (p *Participant) join(ctx context.Context) (leave func(), err error) {
-	var closers []func()
-	leave = func() {
+func (p *Participant) join(ctx context.Context) (leave func(context.Context), err error) {
+	var closers []func(context.Context)
+	leave = func(ctx context.Context) {
 		for _, closer := range closers {
-			closer()
+			closer(ctx)
 		}
 	}
 	defer func() {
 		if err != nil {
-			leave()
+			p.leaving.Store(true)
+			p.caller.close()
+			ended, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
+			defer cancel()
+			leave(ended)
 		}
 	}()
 	for outcome, subject := range map[messages.Outcome]string{
@@ -133,19 +157,19 @@ func (p *Participant) join(ctx context.Context) (leave func(), err error) {
 		if err != nil {
 			return leave, fmt.Errorf("participant %s: subscribe %s: %w", p.cfg.Name, subject, err)
 		}
-		closers = append(closers, func() { p.unsubscribe(subscription) })
+		closers = append(closers, func(context.Context) { p.unsubscribe(subscription) })
 	}
 	siblings, err := p.nc.Subscribe(p.subjects.Dones(p.cfg.Name), p.onDone)
 	if err != nil {
 		return leave, fmt.Errorf("participant %s: subscribe: %w", p.cfg.Name, err)
 	}
-	closers = append(closers, func() { p.unsubscribe(siblings) })
+	closers = append(closers, func(context.Context) { p.unsubscribe(siblings) })
 	shards, err := p.register(ctx)
 	if err != nil {
 		return leave, err
 	}
 	for shard, info := range shards {
-		stop, err := p.consume(ctx, shard, info)
+		stop, err := p.take(ctx, shard, info)
 		if err != nil {
 			return leave, fmt.Errorf("participant %s: prepares of shard %d: %w", p.cfg.Name, shard, err)
 		}
@@ -157,7 +181,7 @@ func (p *Participant) join(ctx context.Context) (leave func(), err error) {
 	if err != nil {
 		return leave, fmt.Errorf("participant %s: micro service: %w", p.cfg.Name, err)
 	}
-	closers = append(closers, func() { _ = service.Stop() }) // its only error is of a connection that is gone
+	closers = append(closers, func(context.Context) { _ = service.Stop() }) // its only error is of a connection that is gone
 	return leave, p.recall(ctx, len(shards))
 }
 
@@ -185,28 +209,61 @@ func (p *Participant) recall(ctx context.Context, shards int) error {
 	return nil
 }
 
-// takePart keeps the clock until ctx ends.
+// takePart gives signs of life and follows the connection until ctx ends. What may wait, for a handler, the log or the
+// application's store, has goroutines of its own.
 func (p *Participant) takePart(ctx context.Context, status <-chan nats.Status) {
+	p.background.Go(func() {
+		every(ctx, tick, func() { p.do(func(b *protocol.Branches, now int64) { b.Tick(now) }) })
+	})
+	p.background.Go(func() {
+		every(ctx, signs, func() { p.marks.save(ctx, p) })
+	})
+	signsTicker, workingTicker := time.NewTicker(signs), time.NewTicker(working)
+	defer signsTicker.Stop()
+	defer workingTicker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signsTicker.C:
+			p.signsOfLife()
+		case <-workingTicker.C:
+			p.do(func(b *protocol.Branches, now int64) { b.Working(now) })
+		case now := <-status:
+			if now == nats.CLOSED {
+				p.fail(fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed))
+				return
+			}
+			p.background.Go(func() { p.registerAgain(ctx) })
+		}
+	}
+}
+
+// every does something again and again until ctx ends.
+func every(ctx context.Context, pause time.Duration, do func()) {
+	ticker := time.NewTicker(pause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
+// keepTime asks handlers again and repeats votes. It has a goroutine of its own because it waits for a handler's place: signs
+// of life must not.
+func (p *Participant) keepTime(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	signsTicker := time.NewTicker(signs)
-	defer signsTicker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			p.do(func(b *protocol.Branches, now int64) { b.Tick(now) })
-		case <-signsTicker.C:
-			p.do(func(b *protocol.Branches, now int64) { b.Working(now) })
-			p.signsOfLife()
-			p.marks.save(ctx, p)
-		case now := <-status:
-			if now == nats.CLOSED {
-				p.fail(fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed))
-				return
-			}
-			go p.registerAgain(ctx)
 		}
 	}
 }
@@ -218,25 +275,47 @@ func (p *Participant) registerAgain(ctx context.Context) {
 	}
 }
 
+// lastWords is the time for what follows a drain, in time or not: giving back what is left, and the watermarks.
+const lastWords = time.Second
+
 // drain ends the instance in order.
-func (p *Participant) drain(ctx context.Context, leave func()) error {
-	leave()
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainTimeout)
+func (p *Participant) drain(work context.Context, leave func(context.Context)) error {
+	ctx, cancel := context.WithTimeout(work, p.cfg.DrainTimeout)
 	defer cancel()
-	called := make(chan struct{})
-	go func() {
-		p.caller.wait()
-		close(called)
-	}()
+	p.leaving.Store(true)
+	p.caller.close()
+	leave(ctx)
 	var err error
-	select {
-	case <-called:
-	case <-ctx.Done():
+	if !waitFor(ctx, p.caller.wait) {
 		err = fmt.Errorf("participant %s: a handler call did not end within %v", p.cfg.Name, p.cfg.DrainTimeout)
 	}
-	err = errors.Join(err, p.votes.Drain(ctx), p.dones.Drain(ctx))
+	if p.votes.Drain(ctx) != nil || p.dones.Drain(ctx) != nil {
+		err = errors.Join(err, fmt.Errorf("participant %s: votes did not reach the log within %v", p.cfg.Name, p.cfg.DrainTimeout))
+	}
+	ctx, cancel = context.WithTimeout(work, lastWords)
+	defer cancel()
+	waitFor(ctx, p.background.Wait)
+	p.giveBackAll()
 	p.marks.save(ctx, p)
-	return errors.Join(err, p.nc.FlushWithContext(ctx))
+	if err := p.nc.FlushWithContext(ctx); err != nil {
+		p.log.WithError(err).Debug("last words were not sent; what they were about comes again")
+	}
+	return err
+}
+
+// waitFor tells whether something ended before ctx did.
+func waitFor(ctx context.Context, end func()) bool {
+	ended := make(chan struct{})
+	go func() {
+		end()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // do gives an event to the branches and carries out the steps that follow.
@@ -288,11 +367,7 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 	steps := p.branches.Take()
 	p.mu.Unlock()
 	for i := range steps {
-		if steps[i].Kind == protocol.CastVote { // the lane's own goroutine must not wait for room in it
-			go p.cast(&steps[i])
-			continue
-		}
-		p.perform(&steps[i])
+		p.perform(&steps[i]) // it follows no vote: the lane's own goroutine must not wait for room in it
 	}
 }
 
@@ -318,7 +393,9 @@ func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason st
 	case r.Err == nil && (r.Vote == Yes || r.Vote == ReadOnly):
 		return r.Vote, ""
 	case r.Err == nil:
-		return 0, fmt.Sprintf("the handler voted %v without an error: want Yes or ReadOnly", r.Vote)
+		reason = fmt.Sprintf("the handler voted %v without an error: want Yes or ReadOnly", r.Vote)
+		p.log.WithField("tx", b.Tx).Error(reason)
+		return 0, reason
 	case errors.Is(r.Err, ErrRefused):
 		return messages.VoteNo, r.Err.Error()
 	default:

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/assent-tx/assent/messages"
@@ -37,6 +38,9 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if p.nc.IsClosed() {
+			return nil, fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed)
+		}
 		if !warned {
 			p.log.WithError(err).Warn("no coordinator has taken the registration yet; trying on")
 		}
@@ -52,6 +56,7 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 var errRegistrationRefused = errors.New("the coordinator refuses the registration")
 
 func (p *Participant) tryRegister(ctx context.Context, request []byte) ([]messages.ShardInfo, error) {
+	before := p.marks.sequences()
 	asked, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
 	msg, err := p.nc.RequestWithContext(asked, p.subjects.API("register"), request)
@@ -72,5 +77,5 @@ func (p *Participant) tryRegister(ctx context.Context, request []byte) ([]messag
 	if len(response.Shards) == 0 {
 		return nil, errors.New("the registration's answer names no shards")
 	}
-	return response.Shards, p.marks.check(ctx, p, response.Shards)
+	return response.Shards, p.marks.check(ctx, p, response.Shards, before)
 }

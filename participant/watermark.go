@@ -35,8 +35,20 @@ func (w *watermarks) saw(voteSubject string, sequence uint64) {
 	}
 }
 
-// check compares what is remembered with what a coordinator says of the logs, and takes over the rest.
-func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages.ShardInfo) error {
+// sequences is how far each log had come by now, by shard.
+func (w *watermarks) sequences() []uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sequences := make([]uint64, len(w.shards))
+	for i := range w.shards {
+		sequences[i] = w.shards[i].sequence
+	}
+	return sequences
+}
+
+// check compares what is remembered with what a coordinator says of the logs, and takes over the rest. Before is what
+// sequences said before the coordinator was asked: votes that were stored since are not in its answer.
+func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages.ShardInfo, before []uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	first := w.shards == nil
@@ -56,6 +68,10 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 			}
 			mark.incarnation, mark.sequence = incarnation, sequence
 		}
+		voted := mark.sequence
+		if !first {
+			voted = before[i]
+		}
 		mark.stream, mark.votes = info.Stream, p.subjects.Vote(i, p.cfg.Name)
 		if mark.incarnation == "" {
 			mark.incarnation, mark.dirty = info.Incarnation, true
@@ -64,9 +80,9 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 			return fmt.Errorf("%w: participant %s: stream %s was made anew at %s; the one that this participant voted in was made at %s",
 				ErrLogLost, p.cfg.Name, info.Stream, info.Incarnation, mark.incarnation)
 		}
-		if mark.sequence > info.LastSequence {
+		if voted > info.LastSequence {
 			return fmt.Errorf("%w: participant %s: stream %s ends at sequence %d; this participant's vote is at %d",
-				ErrLogLost, p.cfg.Name, info.Stream, info.LastSequence, mark.sequence)
+				ErrLogLost, p.cfg.Name, info.Stream, info.LastSequence, voted)
 		}
 	}
 	return nil
