@@ -30,15 +30,14 @@ func (w *wire) skipRegistration(name string) {
 	w.said("$JS.API.CONSUMER.MSG.NEXT.assent-log-0." + name)
 }
 
-// registered is the registration that was answered: one that comes before the coordinator is there is not.
+// registered is the registration that was answered. One that came before the coordinator was there was not, as only its sender
+// hears.
 func (w *wire) registered() (request, response *nats.Msg) {
-	for {
-		request = w.said("assent.api.register")
-		response = w.said(request.Reply)
-		if response.Header.Get("Status") == "" {
-			return request, response
-		}
-	}
+	response = w.take("a registration's answer", func(msg *nats.Msg) bool {
+		return strings.HasPrefix(msg.Subject, "_INBOX.bank-") && strings.HasPrefix(string(msg.Data), `{"shards":`)
+	})
+	request = w.take("the registration", func(msg *nats.Msg) bool { return msg.Reply == response.Subject })
+	return request, response
 }
 
 func (w *wire) info() {
