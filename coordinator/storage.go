@@ -137,8 +137,12 @@ func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Strea
 			return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s begins at %d: it was purged by somebody else",
 				ErrLogLost, shard, from.Sequence, info.Config.Name, first)
 		}
-		// Nobody knows which ids came before: without a checkpoint none is left to forget them.
-		from.Sequence, from.Floor = first, info.State.FirstTime.UnixMilli()
+		from.Sequence = first
+		if first > 1 {
+			// The log was trimmed and its checkpoint is gone: nobody knows which ids came before, so none as old is taken. What
+			// the log has is believed: what was decided in it must not be forgotten.
+			from.Floor, from.Through = info.State.FirstTime.UnixMilli(), info.State.LastSeq
+		}
 	}
 	return from, nil
 }
