@@ -102,7 +102,7 @@ func (l *leader) search(ctx context.Context, tx messages.ID) (records []Timeline
 			return false
 		}
 		view, known = fold.View(tx)
-		return !view.Finished
+		return !known || !view.Finished // of an unknown one a view says finished
 	})
 	return records, view, known, err
 }
