@@ -101,13 +101,11 @@ func (g *globals) tellBench(report *bench.Report, plot string) error {
 			return err
 		}
 	}
-	err := error(nil)
+	tell := func() error { return report.WriteTable(g.out) }
 	if g.JSON {
-		err = g.printJSON(report)
-	} else {
-		err = report.WriteTable(g.out)
+		tell = func() error { return g.printJSON(report) }
 	}
-	if err != nil {
+	if err := tell(); err != nil {
 		return err
 	}
 	if report.Errors() > 0 || report.OpenAfter > 0 {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/assent-tx/assent/internal/bench"
 )
 
 // assentBench runs `assent bench` and gives its exit code and output.
@@ -28,21 +30,11 @@ func TestBench(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s\n%s", code, out, errOut)
 	}
-	var report struct {
-		Raw struct {
-			Rate float64 `json:"publish_per_s_64"`
-		}
-		Rows []struct {
-			Concurrency int
-			TPS         float64
-			Errors      int
-		}
-		Ratios struct{ TPS map[string]float64 }
-	}
+	var report bench.Report
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatalf("standard output is not one JSON object: %v\n%s", err, out)
 	}
-	if report.Raw.Rate <= 0 || len(report.Rows) != 2 || report.Ratios.TPS["4"] <= 0 {
+	if report.Raw.PublishPerS64 <= 0 || len(report.Rows) != 2 || report.Ratios.TPS[4] <= 0 {
 		t.Errorf("something was not measured: %s", out)
 	}
 	for _, row := range report.Rows {

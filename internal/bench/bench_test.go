@@ -135,8 +135,8 @@ func checkJSON(t *testing.T, report *Report) {
 		t.Fatal(err)
 	}
 	var got struct {
-		Raw  map[string]any
-		Rows []map[string]any
+		Raw  map[string]any   `json:"raw"`
+		Rows []map[string]any `json:"rows"`
 	}
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)

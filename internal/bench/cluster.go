@@ -145,7 +145,8 @@ func (c *cluster) startClient(ctx context.Context, cfg *Config) (err error) {
 		if nc, err = c.dial("client"); err != nil {
 			return
 		}
-		if c.client, err = assent.New(nc, assent.Config{Log: cfg.Log}); err == nil {
+		c.client, err = assent.New(nc, assent.Config{Log: cfg.Log}) //nolint:contextcheck // the client lives until close, not until ctx ends
+		if err == nil {
 			c.closers = append(c.closers, func() error { c.client.Close(); return nil })
 		}
 	})

@@ -49,10 +49,9 @@ func sampleOf(cfg *Config) time.Duration { return cfg.Duration / 4 }
 
 // plan is how long a run takes about.
 func plan(cfg *Config) time.Duration {
-	rows := time.Duration(len(cfg.Concurrency))
-	sample := sampleOf(cfg)
+	rows, sample := len(cfg.Concurrency), sampleOf(cfg)
 	many, one := sample+sample/warmupPart, sample/2+sample/2/warmupPart
-	return rows*(cfg.Warmup+cfg.Duration) + (rows+1)*(many+one) + 2*probes*many
+	return time.Duration(rows)*(cfg.Warmup+cfg.Duration) + time.Duration(rows+1)*(many+one) + 2*probes*many
 }
 
 func (b *bench) run(ctx context.Context) error {
