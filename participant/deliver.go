@@ -41,16 +41,17 @@ const (
 
 // take takes the prepares of a shard until leave is called. They come from a durable consumer, which the coordinator made.
 func (p *Participant) take(ctx context.Context, shard int, info messages.ShardInfo) (leave func(context.Context), err error) {
-	consuming, err := p.consume(ctx, shard, info)
+	silent := make(chan struct{}, 1)
+	consuming, err := p.consume(ctx, shard, info, silent)
 	if err != nil {
 		p.log.WithError(err).WithField("shard", shard).Warn("prepares are not to be had yet; trying on")
-		if consuming, err = p.consumeAgain(ctx, shard); err != nil {
+		if consuming, err = p.consumeAgain(ctx, shard, silent); err != nil {
 			return nil, err
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { consuming = p.watch(ctx, shard, consuming) })
+	watching.Go(func() { consuming = p.watch(ctx, shard, consuming, silent) })
 	return func(ctx context.Context) {
 		stop()
 		watching.Wait()
@@ -62,7 +63,8 @@ func (p *Participant) take(ctx context.Context, shard int, info messages.ShardIn
 	}, nil
 }
 
-func (p *Participant) consume(ctx context.Context, shard int, info messages.ShardInfo) (jetstream.ConsumeContext, error) {
+// consume takes prepares, and tells silent when the server has nothing to say about them.
+func (p *Participant) consume(ctx context.Context, shard int, info messages.ShardInfo, silent chan<- struct{}) (jetstream.ConsumeContext, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
 	consumer, err := p.js.Consumer(ctx, info.Stream, info.Consumer)
@@ -73,17 +75,23 @@ func (p *Participant) consume(ctx context.Context, shard int, info messages.Shar
 		jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			p.log.WithError(err).WithField("shard", shard).Debug("taking prepares")
+			if errors.Is(err, jetstream.ErrNoHeartbeat) {
+				select {
+				case silent <- struct{}{}:
+				default:
+				}
+			}
 		}))
 }
 
 // consumeAgain registers, which makes the consumer anew if it is gone, and goes on until prepares come from there.
-func (p *Participant) consumeAgain(ctx context.Context, shard int) (jetstream.ConsumeContext, error) {
+func (p *Participant) consumeAgain(ctx context.Context, shard int, silent chan<- struct{}) (jetstream.ConsumeContext, error) {
 	for pause := registerPause; ; pause = min(2*pause, registerMaxPause) {
 		shards, err := p.register(ctx)
 		if err != nil {
 			return nil, err
 		}
-		consuming, err := p.consume(ctx, shard, shards[shard])
+		consuming, err := p.consume(ctx, shard, shards[shard], silent)
 		if err == nil {
 			return consuming, nil
 		}
@@ -96,24 +104,30 @@ func (p *Participant) consumeAgain(ctx context.Context, shard int) (jetstream.Co
 	}
 }
 
-// watch takes prepares again when the consumer ends by itself: an operator deleted it, or the log is lost. It returns the one
-// that is used when ctx ends.
-func (p *Participant) watch(ctx context.Context, shard int, consuming jetstream.ConsumeContext) jetstream.ConsumeContext {
+// watch takes prepares again when the consumer ends by itself: an operator deleted it, or the log is lost. Not always does the
+// server say so; when it is silent, registering makes sure that the consumer is there, and the log the same. It returns the
+// one that is used when ctx ends.
+func (p *Participant) watch(ctx context.Context, shard int, consuming jetstream.ConsumeContext, silent chan struct{}) jetstream.ConsumeContext {
 	for {
+		var err error
 		select {
-		case <-consuming.Closed():
 		case <-ctx.Done():
 			return consuming
+		case <-silent:
+			_, err = p.register(ctx)
+		case <-consuming.Closed():
+			p.log.WithField("shard", shard).Warn("the consumer of prepares is gone; registering again")
+			var again jetstream.ConsumeContext
+			if again, err = p.consumeAgain(ctx, shard, silent); err == nil {
+				consuming = again
+			}
 		}
-		p.log.WithField("shard", shard).Warn("the consumer of prepares is gone; registering again")
-		again, err := p.consumeAgain(ctx, shard)
 		if err != nil {
 			if ctx.Err() == nil {
 				p.fail(err)
 			}
 			return consuming
 		}
-		consuming = again
 	}
 }
 

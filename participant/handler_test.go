@@ -195,6 +195,8 @@ func TestSlowPreparesInAllPlaces(t *testing.T) {
 				errs <- err
 			}()
 		}
+		eventually(w, "the place is taken", func() bool { return slow.Load() == 2 })
+		w.joinWith(participant.Config{Name: "p", Handler: h, CallTimeout: time.Hour}) // would take what is redelivered
 		for range 2 {
 			must(t, receive(w, errs, "an outcome"))
 		}
