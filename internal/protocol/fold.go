@@ -87,12 +87,14 @@ type transaction struct {
 	first position
 	// Invariant: participants never changes once it is known, except when recalled.
 	participants []string
-	// yesAt is the sequence of each participant's last yes, 0 for none.
+	// yesAt is the sequence of each participant's last yes, or no that is held; 0 for none.
 	yesAt                       []uint64
 	prepared, yes, no, readOnly uint64
-	outcome                     messages.Outcome
-	refuser                     string
-	reason                      string
+	// held are those whose no was not a refusal.
+	held    uint64
+	outcome messages.Outcome
+	refuser string
+	reason  string
 	// parted is the sequence of the last prepare that would mislead a reader that has not read what came before; 0 for none.
 	parted uint64
 	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so.
@@ -149,13 +151,21 @@ func (f *Fold) Live() {
 	}
 }
 
+// ErrGap says that messages are missing before the one that came. Another leader has trimmed the log under a reader that was
+// slow: what it does not know to be committed it would take to be timed out.
+var ErrGap = errors.New("the log has a gap: it was trimmed under its reader, or has lost messages")
+
 // Message reads the next message of the log: its stream sequence, the time in Unix milliseconds that the server gave
 // it, and its records. Log time moves before the records are read (rule 2). A message that was read before is ignored.
-// The only error is one that wraps messages.ErrNewerVersion: the reader must stop, and has read nothing of the record that
-// says so, nor will it read anything further.
+//
+// Two errors end a reader, which reads nothing further. One wraps messages.ErrNewerVersion: nothing of the record that says
+// so was read. The other is ErrGap: start again from the stored checkpoint.
 func (f *Fold) Message(sequence uint64, unixMilli int64, kind messages.Kind, participant string, data []byte) error {
 	if f.stopped != nil || sequence <= f.sequence {
 		return f.stopped
+	}
+	if sequence != f.sequence+1 {
+		return ErrGap
 	}
 	f.sequence, f.before = sequence, f.logTime
 	f.logTime = max(f.logTime, unixMilli)
@@ -253,15 +263,17 @@ func (f *Fold) begin(p *messages.Prepare) *transaction {
 
 // onVote: rules 2 to 5.
 func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
+	// Who voted yes holds the branch, and a no that is held says that something may be: both are owed the outcome that comes after.
+	holds := v.Vote == messages.VoteYes || (v.Vote == messages.VoteNo && v.Held)
 	tx := f.open[v.Tx]
 	if tx == nil {
-		if v.Vote == messages.VoteYes {
-			f.lateYes(participant, v.Tx)
+		if holds {
+			f.late(participant, v)
 		}
 		return
 	}
 	index := indexOf(tx.participants, participant)
-	if index < 0 && tx.recalled && v.Vote == messages.VoteYes && len(tx.participants) < messages.MaxParticipants {
+	if index < 0 && tx.recalled && holds && len(tx.participants) < messages.MaxParticipants {
 		index = len(tx.participants)
 		tx.participants = append(tx.participants, participant)
 		tx.yesAt = append(tx.yesAt, 0)
@@ -270,19 +282,21 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 		f.stats.Stranger++
 		return
 	}
+	if holds {
+		tx.yesAt[index] = f.sequence
+	}
 	if v.Vote == messages.VoteYes {
 		tx.yes |= 1 << index
-		tx.yesAt[index] = f.sequence
+	} else if holds {
+		tx.held |= 1 << index
 	}
 	switch {
 	case tx.outcome != messages.Undecided:
-		if v.Vote == messages.VoteYes {
+		if holds {
 			f.send(tx, index)
 		}
 	case v.Vote == messages.VoteNo:
-		if !v.Held { // who may hold something is owed the rollback
-			tx.no |= 1 << index
-		}
+		tx.no |= 1 << index
 		f.decide(tx, messages.Aborted, participant, v.Reason)
 	default:
 		if v.Vote == messages.VoteReadOnly {
@@ -294,18 +308,21 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 	}
 }
 
-// lateYes answers a yes for a transaction that is not open: with its outcome when that is remembered (rule 4), with a
-// rollback when it is not known (rule 5: presumed abort, and nothing is kept).
-func (f *Fold) lateYes(participant string, id messages.ID) {
-	past, ok := f.memory.recall(id)
+// late answers who holds, or may hold, a branch of a transaction that is not open: with its outcome when that is remembered
+// (rule 4), with a rollback when it is not known (rule 5: presumed abort, and nothing is kept).
+func (f *Fold) late(participant string, v *messages.VoteRecord) {
+	past, ok := f.memory.recall(v.Tx)
 	if !ok {
-		f.emit(Effect{Kind: Send, Tx: id, Participant: participant, Outcome: messages.Aborted, Vote: f.sequence, Presumed: true})
+		f.emit(Effect{Kind: Send, Tx: v.Tx, Participant: participant, Outcome: messages.Aborted, Vote: f.sequence, Presumed: true})
 		return
 	}
-	tx := f.allocate(id, past.expires, past.first)
+	tx := f.allocate(v.Tx, past.expires, past.first)
 	tx.participants = append(tx.participants, participant)
 	tx.yesAt = append(tx.yesAt, f.sequence)
 	tx.yes, tx.outcome, tx.recalled = 1, past.outcome, true
+	if v.Vote != messages.VoteYes {
+		tx.yes, tx.held = 0, 1
+	}
 	tx.refuser, tx.reason, tx.parted = past.refuser, past.reason, past.parted
 	f.send(tx, 0)
 }
@@ -382,7 +399,9 @@ func (tx *transaction) all() uint64 { return ^uint64(0) >> (64 - len(tx.particip
 
 // owed has a bit for every participant that must hear the outcome: all but those who refused or were read-only, and
 // never said yes.
-func (tx *transaction) owed() uint64 { return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }
+func (tx *transaction) owed() uint64 {
+	return tx.all() &^ ((tx.no | tx.readOnly) &^ (tx.yes | tx.held))
+}
 
 func (f *Fold) allocate(id messages.ID, expires int64, first position) *transaction {
 	var tx *transaction

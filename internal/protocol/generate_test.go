@@ -104,7 +104,7 @@ func (m *logMaker) pick(label string, n int) int { return rapid.IntRange(0, n-1)
 
 func (m *logMaker) message() {
 	m.clock()
-	m.sequence += uint64(1 + m.pick("gap", 8)/7)
+	m.sequence++
 	first := m.action()
 	msg := genMessage{m.sequence, m.now, first.kind, first.participant, []genRecord{first.record}}
 	for range m.pick("company", 3) {

@@ -166,24 +166,24 @@ func (m *model) vote(msg *genMessage, r genRecord) {
 	tx := m.find(r.tx)
 	switch {
 	case tx == nil:
-		if r.vote == messages.VoteYes {
+		if vote.holds() {
 			m.say("send %s aborted to %s for %d, presumed", r.tx, msg.participant, msg.sequence)
 		}
 		return
 	case tx.finished:
-		if r.vote != messages.VoteYes {
+		if !vote.holds() {
 			return
 		}
 		tx.finished, tx.lingering, tx.recalled = false, false, true
 		tx.participants, tx.votes, tx.prepared = []string{msg.participant}, nil, nil
-	case tx.recalled && r.vote == messages.VoteYes && !slices.Contains(tx.participants, msg.participant):
+	case tx.recalled && vote.holds() && !slices.Contains(tx.participants, msg.participant):
 		tx.participants = append(slices.Clip(tx.participants), msg.participant)
 	}
 	if !slices.Contains(tx.participants, msg.participant) {
 		return
 	}
 	if tx.outcome != messages.Undecided {
-		if r.vote == messages.VoteYes {
+		if vote.holds() {
 			tx.votes = append(tx.votes, vote)
 			m.send(tx, msg.participant)
 		}
@@ -206,10 +206,15 @@ func (tx *modelTx) said(who string, vote messages.Vote) bool {
 	return slices.ContainsFunc(tx.votes, func(v modelVote) bool { return v.who == who && v.vote == vote && !v.held })
 }
 
-// lastYes is the sequence of a participant's last yes, or of anyone's; 0 for none.
+// holds: a yes, or a no that is held, which asks for the outcome as well.
+func (v modelVote) holds() bool {
+	return v.vote == messages.VoteYes || (v.vote == messages.VoteNo && v.held)
+}
+
+// lastYes is the sequence of a participant's last vote that holds, or of anyone's; 0 for none.
 func (tx *modelTx) lastYes(who string) (sequence uint64) {
 	for _, v := range tx.votes {
-		if v.vote == messages.VoteYes && (who == "" || v.who == who) {
+		if v.holds() && (who == "" || v.who == who) {
 			sequence = v.sequence
 		}
 	}
@@ -231,7 +236,7 @@ func (m *model) decide(tx *modelTx, outcome messages.Outcome, refuser, reason st
 func (tx *modelTx) owed() (owed []string) {
 	for _, p := range tx.participants {
 		letGo := tx.said(p, messages.VoteNo) || tx.said(p, messages.VoteReadOnly)
-		if tx.said(p, messages.VoteYes) || !letGo {
+		if tx.lastYes(p) != 0 || !letGo {
 			owed = append(owed, p)
 		}
 	}

@@ -86,22 +86,22 @@ var mutants = []struct {
 	},
 	{
 		"a late yes is not answered", "fold.go",
-		"		if v.Vote == messages.VoteYes {\n			f.send(tx, index)\n		}", "",
+		"		if holds {\n			f.send(tx, index)\n		}", "",
 		"TestFoldTranscripts/done-again",
 	},
 	{
 		"read-only is owed the outcome", "fold.go",
-		"return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }", "return tx.all() &^ (tx.no &^ tx.yes) }",
+		"return tx.all() &^ ((tx.no | tx.readOnly) &^ (tx.yes | tx.held))", "return tx.all() &^ (tx.no &^ (tx.yes | tx.held))",
 		"TestFoldTranscripts/read-only",
 	},
 	{
 		"whoever was read-only once is owed nothing", "fold.go",
-		"return tx.all() &^ ((tx.no | tx.readOnly) &^ tx.yes) }", "return tx.all() &^ (tx.no | tx.readOnly) }",
+		"return tx.all() &^ ((tx.no | tx.readOnly) &^ (tx.yes | tx.held))", "return tx.all() &^ (tx.no | tx.readOnly)",
 		"TestFoldTranscripts/read-only",
 	},
 	{
 		"a held no is owed nothing", "fold.go",
-		"if !v.Held { // who may hold something is owed the rollback", "if true {",
+		"tx.held |= 1 << index", "",
 		"TestFoldTranscripts/held",
 	},
 	{
@@ -113,6 +113,11 @@ var mutants = []struct {
 		"a message is read twice", "fold.go",
 		"if f.stopped != nil || sequence <= f.sequence {", "if f.stopped != nil {",
 		"TestFoldTranscripts/redelivery",
+	},
+	{
+		"a gap is read over", "fold.go",
+		"if sequence != f.sequence+1 {", "if false {",
+		"TestFoldTranscripts/gap",
 	},
 	{
 		"forgotten before the expiry", "memory.go",

@@ -92,7 +92,7 @@ func newScenario() *scenario {
 }
 
 func (s *scenario) reset() {
-	s.fold = NewFold(s.cfg, Checkpoint{})
+	s.fold = NewFold(s.cfg, Checkpoint{Sequence: uint64(len(s.log)) + 1})
 	s.delivery = NewDelivery(DeliveryConfig{})
 }
 
@@ -173,6 +173,9 @@ var scenarioCommands = map[string]func(*scenario, command){
 	"show":       func(s *scenario, c command) { s.show(c.word(1)) },
 	"checkpoint": func(s *scenario, c command) { s.checkpoint(c.word(1)) },
 	"replay":     func(s *scenario, c command) { s.replay(c.word(1)) },
+	"miss": func(s *scenario, _ command) { // a message that the reader does not get
+		s.log = append(s.log, testMessage{sequence: uint64(len(s.log)) + 1, at: s.now})
+	},
 	"again": func(s *scenario, _ command) { // the message read last is delivered once more
 		m := s.log[len(s.log)-1]
 		s.result(s.fold.Message(m.sequence, m.at, m.kind, m.participant, m.data))
