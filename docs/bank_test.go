@@ -93,7 +93,8 @@ func (b *bank) begin() error {
 	}
 	var shards struct {
 		Shards []struct {
-			Stream, Consumer string
+			Stream   string `json:"stream"`
+			Consumer string `json:"consumer"`
 		} `json:"shards"`
 	}
 	if err := json.Unmarshal(answer.Data, &shards); err != nil {
@@ -215,8 +216,7 @@ func (b *bank) vote(shard int, tx, vote, reason string, held bool) error {
 	for {
 		answer, err := b.nc.RequestMsg(msg, 5*time.Second)
 		var ack struct {
-			Stream string
-			Seq    uint64
+			Seq uint64 `json:"seq"`
 		}
 		if err == nil && json.Unmarshal(answer.Data, &ack) == nil && ack.Seq > 0 {
 			if b.voted != nil {

@@ -188,11 +188,11 @@ func (w *wire) messageID(id string) string {
 	return id
 }
 
-func (w *wire) sequence(real string) string {
-	if as, ok := w.sequences[real]; ok {
+func (w *wire) sequence(stored string) string {
+	if as, ok := w.sequences[stored]; ok {
 		return as
 	}
-	w.t.Fatalf("log sequence %s is of no message that was written down", real)
+	w.t.Fatalf("log sequence %s is of no message that was written down", stored)
 	return ""
 }
 
