@@ -82,8 +82,8 @@ func apiFailure(code, message string) error {
 	}
 }
 
-// ask is a command that is one question to the API: connect, ask, print the answer as JSON or by print.
-func ask[Response any](ctx context.Context, g *globals, endpoint string, request any, print func(*Response)) (*Response, error) {
+// ask is a command that is one question to the API: connect, ask, print the answer as JSON, or by show as text.
+func ask[Response any](ctx context.Context, g *globals, endpoint string, request any, show func(*Response)) (*Response, error) {
 	nc, err := g.connect()
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func ask[Response any](ctx context.Context, g *globals, endpoint string, request
 	if g.JSON {
 		return response, g.printJSON(response)
 	}
-	print(response)
+	show(response)
 	return response, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/assent-tx/assent"
 )
@@ -105,15 +106,20 @@ func (g *globals) report(err error) int {
 	case err == nil, errors.As(err, &exit) && exit.err == nil:
 	case g.JSON:
 		if g.printJSON(map[string]any{"error": reportOf(err)}) != nil {
-			fmt.Fprintln(g.errOut, "assent:", err) // standard output is gone
+			g.complain(err) // standard output is gone
 		}
 	default:
-		fmt.Fprintln(g.errOut, "assent:", err)
-		if code == exitUsage {
+		g.complain(err)
+		if errorCode(err) == "usage" {
 			fmt.Fprintln(g.errOut, "See assent --help, or --help of the command.")
 		}
 	}
 	return code
+}
+
+// complain tells an error on standard error. Those of package assent have the name in front already.
+func (g *globals) complain(err error) {
+	fmt.Fprintln(g.errOut, "assent:", plain(strings.TrimPrefix(err.Error(), "assent: ")))
 }
 
 // printJSON prints a command's one JSON object.

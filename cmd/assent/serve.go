@@ -122,7 +122,7 @@ func (s *serving) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer page.close()
+	defer page.close(ctx)
 	nc, closeNATS, err := s.openNATS()
 	if err != nil {
 		return err
@@ -169,9 +169,10 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 // explain says what to do about a coordinator that cannot run.
 func (s *serving) explain(err error) error {
 	switch {
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount),
+		errors.Is(err, nats.ErrNoResponders):
 		return &codedError{"no_jetstream", fmt.Errorf(
-			"JetStream is not enabled on %s: enable it in the server's configuration (jetstream { store_dir: … } and sync_interval: always), and for the account: %w",
+			"JetStream does not answer at %s: enable it in the server's configuration (jetstream { store_dir: …, sync_interval: always }), and for the account: %w",
 			s.report.URL, err)}
 	case errors.Is(err, coordinator.ErrStreamSettings):
 		return &codedError{"stream_settings", err}

@@ -43,11 +43,10 @@ func (s *serving) openHTTP() (*httpPage, error) {
 		}
 		token = secret
 	}
-	host, _, err := net.SplitHostPort(s.http)
-	switch {
-	case err != nil:
-		return nil, usagef("--http %q: want host:port, such as 127.0.0.1:8222: %w", s.http, err)
-	case token == "" && !isLoopback(host):
+	if err := checkAddress("--http", s.http); err != nil {
+		return nil, err
+	}
+	if host, _, _ := net.SplitHostPort(s.http); token == "" && !isLoopback(host) {
 		return nil, usagef("--http %s: refusing to listen beyond this machine without a token: give --http-token-file, or listen on 127.0.0.1", s.http)
 	}
 	listener, err := net.Listen("tcp", s.http)
@@ -103,12 +102,12 @@ func (p *httpPage) ready(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "ready\n")
 }
 
-// close ends the page; a request that is under way has a second.
-func (p *httpPage) close() {
+// close ends the page when ctx has ended; a request that is under way has a second.
+func (p *httpPage) close(ctx context.Context) {
 	if p == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if p.server.Shutdown(ctx) != nil {
 		_ = p.server.Close()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -32,6 +33,9 @@ WARNING: whether %s syncs every write is not known: NATS cannot be asked over th
 
 // check refuses combinations of flags that make no sense; changed tells which were given.
 func (s *serving) check(changed func(string) bool) error {
+	if s.replicas != 1 && s.replicas != 3 && s.replicas != 5 {
+		return usagef("--replicas %d: want 1, 3 or 5", s.replicas)
+	}
 	if s.external {
 		for _, flag := range []string{"data", "listen"} {
 			if changed(flag) {
@@ -48,8 +52,17 @@ func (s *serving) check(changed func(string) bool) error {
 	case s.data == "":
 		return usagef("--data is empty: name a directory")
 	}
-	if _, _, err := net.SplitHostPort(s.listen); err != nil {
-		return usagef("--listen %q: want host:port, such as 127.0.0.1:4222: %w", s.listen, err)
+	return checkAddress("--listen", s.listen)
+}
+
+// checkAddress checks the address of a flag.
+func checkAddress(flag, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return usagef("%s %q: want host:port, such as 127.0.0.1:4222: %w", flag, address, err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usagef("%s %q: want a port from 0 to 65535", flag, address)
 	}
 	return nil
 }

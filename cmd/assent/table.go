@@ -38,7 +38,7 @@ func (t *table) flush() { _ = t.w.Flush() } // standard output: there is nobody 
 // plain keeps what others wrote (reasons, payloads) from steering the terminal.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || (r >= 0x7f && r < 0xa0) {
+		if (r < ' ' && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) {
 			return '·'
 		}
 		return r

@@ -95,7 +95,7 @@ func (g *globals) client(ctx context.Context, patience time.Duration) (*nats.Con
 		nc.Close()
 		return nil, nil, err
 	}
-	client, err := assent.New(nc, assent.Config{Prefix: g.Prefix, Patience: patience, Log: log})
+	client, err := assent.New(nc, assent.Config{Prefix: g.Prefix, Patience: patience, Log: log}) //nolint:contextcheck // the client lives until Close
 	if err != nil {
 		nc.Close()
 		return nil, nil, err
@@ -129,7 +129,7 @@ func (g *globals) tellOutcome(id assent.ID, err error) error {
 	} else {
 		fmt.Fprintln(g.out, sentence(id, report.Outcome, report.Participant, report.Reason))
 		if report.Error != nil {
-			fmt.Fprintln(g.errOut, "assent:", report.Error.Message)
+			g.complain(err)
 		}
 	}
 	if code == exitOK {
