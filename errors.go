@@ -68,13 +68,16 @@ func (e *UnknownError) Unwrap() []error { return []error{ErrUnknown, e.Err} }
 // InvalidError names the field that is wrong and the rule that it breaks. It is ErrInvalid.
 type InvalidError struct {
 	Tx ID
-	// Field is the path of the field, such as "operations[0].payload".
+	// Field is the path of the field, such as "operations[0].payload"; "" for the transaction as a whole.
 	Field   string
 	Message string
 }
 
 // Error names the field and the rule.
 func (e *InvalidError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("%v: %s", ErrInvalid, e.Message)
+	}
 	return fmt.Sprintf("%v: %s: %s", ErrInvalid, e.Field, e.Message)
 }
 
