@@ -69,6 +69,7 @@ type Client struct {
 	answers  *nats.Subscription
 	status   chan nats.Status
 	stop     context.CancelFunc
+	closing  <-chan struct{} // closed by stop
 	stopped  chan struct{}
 	submits  *groupcommit.Batcher[struct{}]
 
@@ -107,9 +108,9 @@ func New(nc *nats.Conn, cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("assent: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	c.stop = stop
-	c.submits = groupcommit.New(ctx, groupcommit.Config[struct{}]{Send: c.send})
-	c.status = nc.StatusChanged(nats.CONNECTED)
+	c.stop, c.closing = stop, ctx.Done()
+	c.submits = groupcommit.New(ctx, groupcommit.Config[struct{}]{Send: c.send, MaxBytes: groupcommit.MaxBytes(nc)})
+	c.status = nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	go c.keepAsking(ctx)
 	return c, nil
 }
@@ -123,12 +124,8 @@ func (c *Client) Close() {
 		return
 	}
 	c.closed = true
-	for _, calls := range c.calls {
-		for _, waiting := range calls {
-			waiting.end(nil, ErrClosed)
-		}
-	}
 	c.mu.Unlock()
+	c.endAll(ErrClosed)
 	c.stop()
 	<-c.stopped
 	c.nc.RemoveStatusListener(c.status)
@@ -150,6 +147,9 @@ func (c *Client) Wait(ctx context.Context, id ID) (Outcome, error) {
 }
 
 func (c *Client) ask(ctx context.Context, kind callKind, w *messages.Wait) (Outcome, error) {
+	if fault := badID(w.Tx); fault != "" {
+		return Undecided, &InvalidError{Tx: w.Tx, Field: "tx", Message: fault}
+	}
 	answer, err := c.call(ctx, kind, w.Tx, messages.AppendWait(nil, w), c.cfg.Patience)
 	if err != nil {
 		return Undecided, err

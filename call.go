@@ -69,6 +69,9 @@ func (c *Client) call(ctx context.Context, kind callKind, id ID, record []byte, 
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
+	if ctx.Err() != nil {
+		return messages.Answer{}, fmt.Errorf("assent: nothing was submitted: %w", context.Cause(ctx))
+	}
 	shards, err := c.countShards(ctx)
 	if err != nil {
 		return messages.Answer{}, err
@@ -91,21 +94,27 @@ func (c *Client) call(ctx context.Context, kind callKind, id ID, record []byte, 
 	select {
 	case <-waiting.done:
 	case <-ctx.Done():
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		waiting.end(nil, context.Cause(ctx))
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waiting.end(nil, context.Cause(ctx)) // unless it has ended
 	if waiting.err != nil {
 		return messages.Answer{}, &UnknownError{Tx: id, Err: errors.Join(waiting.err, waiting.lastErr)}
 	}
 	return waiting.answer, nil
 }
 
+// errDisconnected is for what is asked on a connection that is closed for good.
+var errDisconnected = fmt.Errorf("%w: %w", ErrNoCoordinator, nats.ErrConnectionClosed)
+
 func (c *Client) enter(id ID, waiting *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return ErrClosed
+	}
+	if c.nc.IsClosed() {
+		return errDisconnected
 	}
 	c.calls[id] = append(c.calls[id], waiting)
 	return nil
@@ -213,10 +222,26 @@ func (c *Client) keepAsking(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-c.status: // back after a disconnection: what was asked or answered meanwhile is lost
+		case status := <-c.status:
+			if status == nats.CLOSED {
+				c.endAll(nats.ErrConnectionClosed)
+				continue
+			}
+			// Back after a disconnection: what was asked or answered meanwhile is lost.
 			c.askDue(ctx, time.Now().Add(askAgainMax*2))
 		case now := <-ticker.C:
 			c.askDue(ctx, now)
+		}
+	}
+}
+
+// endAll ends everybody's waiting.
+func (c *Client) endAll(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, calls := range c.calls {
+		for _, waiting := range calls {
+			waiting.end(nil, why)
 		}
 	}
 }
@@ -261,9 +286,14 @@ func (c *Client) countShards(ctx context.Context) (int, error) {
 			shards = info
 			break
 		}
+		if c.nc.IsClosed() {
+			return 0, errDisconnected
+		}
 		select {
 		case <-ctx.Done(): // nothing was submitted: this is no unknown outcome
 			return 0, fmt.Errorf("%w: %w", ErrNoCoordinator, err)
+		case <-c.closing:
+			return 0, ErrClosed
 		case <-time.After(jitter(pause)):
 			pause = min(2*pause, askAgain)
 		}

@@ -15,7 +15,7 @@ import (
 type Tx struct {
 	client *Client
 	sub    messages.Submission
-	err    error // the first fault of Begin or Enlist
+	err    *InvalidError // the first fault of Begin or Enlist
 }
 
 // TxOption sets something of a transaction at Begin.
@@ -23,7 +23,23 @@ type TxOption func(*Tx)
 
 // WithID gives the transaction an id that was minted before, by NewID: a program that noted it down can submit the same
 // transaction again after its own crash, within two minutes of the id's time, and it is done once.
-func WithID(id ID) TxOption { return func(tx *Tx) { tx.sub.Tx = id } }
+func WithID(id ID) TxOption {
+	return func(tx *Tx) {
+		tx.sub.Tx = id
+		if fault := badID(id); fault != "" {
+			tx.fault("tx", fault)
+		}
+	}
+}
+
+// badID says what is wrong with an id that NewID or ParseID did not give, "" when nothing is. The coordinator's answer about
+// one would name no id, and find nobody.
+func badID(id ID) string {
+	if _, err := messages.ParseID(id.String()); err != nil {
+		return err.Error()
+	}
+	return ""
+}
 
 // WithTimeout sets how long the transaction has to be decided, 1 s to 24 h; default 30 s. After it the transaction
 // aborts.
@@ -51,11 +67,9 @@ func WithTrace(traceparent string) TxOption {
 // Begin starts a transaction. It does no I/O.
 func (c *Client) Begin(options ...TxOption) *Tx {
 	tx := &Tx{client: c}
+	tx.sub.Tx = messages.NewID()
 	for _, option := range options {
 		option(tx)
-	}
-	if tx.sub.Tx.IsZero() {
-		tx.sub.Tx = messages.NewID()
 	}
 	return tx
 }
@@ -89,7 +103,7 @@ func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
 
 func (tx *Tx) fault(field, message string) {
 	if tx.err == nil {
-		tx.err = &InvalidError{Tx: tx.sub.Tx, Field: field, Message: message}
+		tx.err = &InvalidError{Field: field, Message: message}
 	}
 }
 
@@ -111,6 +125,9 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	if len(record) > messages.MaxRecord {
 		return &TooLargeError{Tx: tx.sub.Tx, Message: fmt.Sprintf("the transaction has %d bytes; at most %d", len(record), messages.MaxRecord)}
 	}
+	if limit := tx.client.nc.MaxPayload(); limit > 0 && int64(len(record)) >= limit {
+		return &TooLargeError{Tx: tx.sub.Tx, Message: fmt.Sprintf("the transaction has %d bytes; the server's max_payload is %d", len(record), limit)}
+	}
 	answer, err := tx.client.call(ctx, submits, tx.sub.Tx, record, tx.sub.Timeout()+tx.client.cfg.Patience)
 	if err != nil {
 		return err
@@ -124,6 +141,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 func (tx *Tx) check() error {
 	switch {
 	case tx.err != nil:
+		tx.err.Tx = tx.sub.Tx
 		return tx.err
 	case len(tx.sub.Operations) == 0:
 		return &InvalidError{Tx: tx.sub.Tx, Field: "operations", Message: "no operations: Enlist at least one"}
