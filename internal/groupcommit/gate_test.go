@@ -18,7 +18,7 @@ import (
 type gate struct {
 	mu    sync.Mutex
 	open  chan struct{} // closed while the gate is open
-	conns []net.Conn
+	conns []*gatedConn
 }
 
 func newGate() *gate {
@@ -34,8 +34,9 @@ func (g *gate) Dial(network, address string) (net.Conn, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.conns = append(g.conns, conn)
-	return &gatedConn{Conn: conn, gate: g, closed: make(chan struct{})}, nil
+	gated := &gatedConn{Conn: conn, gate: g, closed: make(chan struct{})}
+	g.conns = append(g.conns, gated)
+	return gated, nil
 }
 
 func (g *gate) shut() {
@@ -77,9 +78,13 @@ func (c *gatedConn) Read(p []byte) (int, error) {
 	}
 	select {
 	case <-open:
-		return n, nil
+	case <-c.closed:
+	}
+	select {
 	case <-c.closed:
 		return 0, net.ErrClosed
+	default:
+		return n, nil
 	}
 }
 

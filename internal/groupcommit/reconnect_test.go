@@ -17,7 +17,7 @@ import (
 func TestReconnectEndsTheWait(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, n *node, g *gate){
 		"connection cut":   func(_ *testing.T, _ *node, g *gate) { g.cut(); g.reopen() },
-		"server restarted": func(t *testing.T, n *node, g *gate) { n.stop(t); g.reopen(); n.start(t) },
+		"server restarted": func(t *testing.T, n *node, g *gate) { g.cut(); n.stop(t); g.reopen(); n.start(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, g := startNode(t), newGate()
@@ -30,7 +30,7 @@ func TestReconnectEndsTheWait(t *testing.T) {
 				eventually(t, "the message is stored", func() bool { return count(t, watcher) == round+1 })
 				lose(t, n, g)
 				if got := receive(t, result, "the message's fate"); got.err != nil || got.sequence != uint64(round+1) {
-					t.Errorf("sequence %d, %v; want %d", got.sequence, got.err, round+1)
+					t.Fatalf("sequence %d, %v; want %d", got.sequence, got.err, round+1)
 				}
 			}
 		})
