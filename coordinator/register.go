@@ -18,9 +18,10 @@ import (
 )
 
 // What a participant's consumers allow: how long a prepare may be in hand without a sign of life, and how many messages
-// of prepares.
+// of prepares. The SDK gives one every second. What an instance had in hand when it was killed waits for as long as this, so it
+// is short: a prepare that comes again for nothing is harmless.
 const (
-	prepareAckWait = 30 * time.Second
+	prepareAckWait = 3 * time.Second
 	prepareWindow  = 256
 )
 
