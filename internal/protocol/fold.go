@@ -389,7 +389,7 @@ func (f *Fold) send(tx *transaction, index int) {
 
 func (f *Fold) finish(tx *transaction) {
 	f.emit(Effect{Kind: Finished, Tx: tx.id, Outcome: tx.outcome})
-	f.memory.remember(tx, f.logTime)
+	f.memory.remember(tx, f.logTime, f.sequence)
 	delete(f.open, tx.id)
 	f.release(tx)
 }

@@ -182,7 +182,7 @@ func TestFoldReadersProperty(t *testing.T) {
 		log := drawLog(t, cfg)
 		first := &reader{fold: smallBlocks(NewFold(cfg, Checkpoint{})), ids: idsOf(log)}
 		outcomes := make(map[messages.ID]string)
-		starts := []int{rapid.IntRange(0, len(log)-1).Draw(t, "start"), rapid.IntRange(0, len(log)-1).Draw(t, "next start")}
+		starts := []int{pick(t, "start", len(log)), pick(t, "next start", len(log))}
 		slices.Sort(starts)
 		var others []*reader
 		for n := range log {

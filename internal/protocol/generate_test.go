@@ -94,13 +94,23 @@ func drawFoldConfig(t *rapid.T) FoldConfig {
 
 func drawLog(t *rapid.T, cfg FoldConfig) []genMessage {
 	m := &logMaker{t: t, window: cfg.Window, now: 1000}
-	for range rapid.IntRange(1, 70).Draw(t, "messages") {
+	for range 1 + pick(t, "messages", 70) {
 		m.message()
 	}
 	return m.log
 }
 
-func (m *logMaker) pick(label string, n int) int { return rapid.IntRange(0, n-1).Draw(m.t, label) }
+func (m *logMaker) pick(label string, n int) int { return pick(m.t, label, n) }
+
+// pick draws one of n numbers, all alike: rapid's IntRange prefers the small ones.
+func pick(t *rapid.T, label string, n int) int { return rapid.SampledFrom(numbers[:n]).Draw(t, label) }
+
+var numbers = func() (numbers [512]int) {
+	for i := range numbers {
+		numbers[i] = i
+	}
+	return numbers
+}()
 
 func (m *logMaker) message() {
 	m.clock()

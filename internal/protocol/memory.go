@@ -31,7 +31,9 @@ type memory struct {
 
 type remembered struct {
 	expires, finishedAt int64
-	first               position
+	// end is the sequence at which it was finished.
+	end   uint64
+	first position
 	// parted: see transaction.
 	parted  uint64
 	outcome messages.Outcome
@@ -58,6 +60,7 @@ type block struct {
 type finishedEntry struct {
 	id         messages.ID
 	finishedAt int64
+	end        uint64
 }
 
 func (m *memory) init(floor int64) {
@@ -77,9 +80,9 @@ func (m *memory) prepared(id messages.ID, sequence uint64) bool {
 	return ok
 }
 
-func (m *memory) remember(tx *transaction, now int64) {
+func (m *memory) remember(tx *transaction, now int64, sequence uint64) {
 	m.entries[tx.id] = remembered{
-		expires: tx.expires, finishedAt: now, first: tx.first, parted: tx.parted, outcome: tx.outcome,
+		expires: tx.expires, finishedAt: now, end: sequence, first: tx.first, parted: tx.parted, outcome: tx.outcome,
 	}
 	if tx.refuser != "" || tx.reason != "" {
 		m.refusals[tx.id] = refusal{tx.refuser, tx.reason}
@@ -90,7 +93,7 @@ func (m *memory) remember(tx *transaction, now int64) {
 		last++
 	}
 	b := m.order[last]
-	b.entries = append(b.entries, finishedEntry{tx.id, now})
+	b.entries = append(b.entries, finishedEntry{tx.id, now, sequence})
 	b.lowest = b.lowest.lower(tx.first)
 }
 
@@ -135,7 +138,7 @@ func (m *memory) forget(cfg FoldConfig, now int64, gone *forgotten) {
 		}
 		b.head++
 		entry, ok := m.entries[oldest.id]
-		if !ok || entry.lingers || entry.finishedAt != oldest.finishedAt {
+		if !ok || entry.lingers || entry.end != oldest.end {
 			continue // recalled since; it has a later place, or will
 		}
 		if until := entry.until(oldest.id, cfg.Window); now > until {
