@@ -161,14 +161,17 @@ func explainConnect(servers string, err error) error {
 func redact(servers string) string {
 	list := strings.Split(servers, ",")
 	for i, server := range list {
-		u, err := url.Parse(strings.TrimSpace(server))
-		switch {
-		case err != nil:
-			list[i] = "(a URL that cannot be read)"
-		case u.User != nil:
-			u.User = nil
-			list[i] = u.String()
+		server = strings.TrimSpace(server)
+		if !strings.Contains(server, "://") { // nats.go takes that for NATS too
+			server = "nats://" + server
 		}
+		u, err := url.Parse(server)
+		if err != nil {
+			list[i] = "(a URL that cannot be read)"
+			continue
+		}
+		u.User = nil
+		list[i] = u.String()
 	}
 	return strings.Join(list, ",")
 }

@@ -138,8 +138,6 @@ func (c *natsContext) credentials() ([]nats.Option, error) {
 	switch {
 	case c.UserJWT != "" && c.UserSeed != "":
 		return []nats.Option{nats.UserJWTAndSeed(c.UserJWT, c.UserSeed)}, nil
-	case c.User != "" && c.Password == "" && c.Token == "":
-		return []nats.Option{nats.Token(c.User)}, nil
 	case c.User != "":
 		return []nats.Option{nats.UserInfo(c.User, c.Password)}, nil
 	case c.Creds != "":

@@ -18,12 +18,20 @@ func newTxCommand(g *globals) *cobra.Command {
 		Long:    "Run transactions, and see what became of them.",
 		Example: "  assent tx run transfer.json\n  assent tx list\n  assent tx show 01934b1c-7b1e-7c3a-9d52-3a6f0c1e9a11",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:    g.helpOnly,
 	}
 	cmd.AddCommand(
 		newTxRunCommand(g), newTxWaitCommand(g), newTxShowCommand(g), newTxListCommand(g), newTxAbortCommand(g), newTxRetryCommand(g),
 	)
 	return cmd
+}
+
+// helpOnly runs a command that is only a group of others.
+func (g *globals) helpOnly(cmd *cobra.Command, _ []string) error {
+	if g.JSON {
+		return usagef("%s: which command? See %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return cmd.Help()
 }
 
 // idArgument reads a transaction's id from the command line.
