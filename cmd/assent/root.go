@@ -66,6 +66,8 @@ With --json a command prints one JSON object on standard output, errors included
 	}
 	g.addFlags(root)
 	root.AddCommand(
+		newDemoCommand(g),
+		newBankCommand(g),
 		newBenchCommand(g),
 		newServeCommand(g),
 		newTxCommand(g),

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assent-tx/assent/internal/demo"
+)
+
+func newDemoCommand(g *globals) *cobra.Command {
+	var cfg demo.Config
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Watch money move atomically between two banks while processes are killed",
+		Long: `Runs assent serve and two banks as processes of their own, and moves money between accounts of both. Some transfers are
+overdrawn, so that a bank refuses them. Meanwhile it kills (kill -9) a bank, then assent serve, which is coordinator and NATS
+server at once, then the other bank, and restarts each on its data.
+
+Then it compares, for every transfer, what its client was told, what the log says and what stands in both banks' files. Exit code 0
+means: all agree, nothing is open or in doubt, and the total is what it was. Anything else is told by transaction, with exit code 1, and
+the data is kept.
+
+recovery_ms is the time from the kill of assent serve to the first commit of a transfer that began after it (the longest, were
+there several kills); tps counts transfers that ended, over the whole time with its kills. Amounts are cents.`,
+		Example: `  assent demo
+  assent demo --transfers 50000 --concurrency 256
+  assent demo --dir ./demo-data --seed 7`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.demo(cmd.Context(), cfg) },
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&cfg.Transfers, "transfers", 5000, fmt.Sprintf("`number` of transfers, 1 to %d", demo.MaxTransfers))
+	flags.IntVar(&cfg.Concurrency, "concurrency", 64, fmt.Sprintf("`number` of transfers under way at once, 1 to %d", demo.MaxConcurrency))
+	flags.Uint64Var(&cfg.Seed, "seed", 1, "decides who pays whom how much")
+	flags.BoolVar(&cfg.NoFaults, "no-faults", false, "kill nobody")
+	flags.StringVar(&cfg.Dir, "dir", "", "empty or new `directory` in which the data and the processes' logs are kept (default a temporary one)")
+	return cmd
+}
+
+// demo runs the command.
+func (g *globals) demo(ctx context.Context, cfg demo.Config) (err error) {
+	if err := cfg.Check(); err != nil {
+		return usagef("--%w", err)
+	}
+	if cfg.Exe, err = os.Executable(); err != nil {
+		return err
+	}
+	bar := newProgress(g.errOut)
+	defer bar.end()
+	cfg.Prefix, cfg.LogLevel = g.Prefix, g.LogLevel
+	cfg.Progress = func(ended, transfers int) { bar.show("transfers", float64(ended)/float64(transfers)) }
+	cfg.Event = func(text string) {
+		bar.end()
+		fmt.Fprintln(g.errOut, text)
+	}
+	report, err := demo.Run(ctx, cfg)
+	bar.end()
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted; its processes have ended and its temporary data is removed")
+	}
+	if report == nil {
+		return err
+	}
+	return g.tellDemo(report, err)
+}
+
+// tellDemo prints the report, and the mismatches when there are any.
+func (g *globals) tellDemo(report *demo.Report, err error) error {
+	if !g.JSON {
+		g.printDemo(report)
+		if err == nil {
+			fmt.Fprintln(g.out, "\nThe clients, the log and both banks agree on every transfer.")
+		}
+		return err
+	}
+	out := struct {
+		*demo.Report
+		Error      *errorReport `json:"error,omitempty"`
+		Mismatches []string     `json:"mismatches,omitempty"`
+	}{Report: report}
+	if err != nil {
+		out.Error = reportOf(err)
+	}
+	var mismatch *demo.MismatchError
+	if errors.As(err, &mismatch) {
+		out.Mismatches = mismatch.Mismatches
+	}
+	if printing := g.printJSON(out); printing != nil || err == nil {
+		return printing
+	}
+	fmt.Fprintln(g.errOut, "assent:", err)
+	return &exitError{exitFailure, nil}
+}
+
+func (g *globals) printDemo(r *demo.Report) {
+	fmt.Fprintf(g.out, "%d transfers in %.1f s, %.0f a second\n\n", r.Submitted, r.Seconds, r.TPS)
+	outcomes := newTable(g.out, "COMMITTED", "ABORTED", "UNRESOLVED", "IN DOUBT")
+	outcomes.row(strconv.Itoa(r.Committed), strconv.Itoa(r.Aborted), strconv.Itoa(r.Unresolved), strconv.Itoa(r.InDoubt))
+	outcomes.flush()
+	fmt.Fprintln(g.out)
+	totals := newTable(g.out, "TOTAL", "BEFORE", "AFTER")
+	for _, b := range r.Banks {
+		totals.row(b.Name, demo.Euros(b.Before), demo.Euros(b.After))
+	}
+	totals.row("both", demo.Euros(r.TotalBefore), demo.Euros(r.TotalAfter))
+	totals.flush()
+	if len(r.Faults) == 0 {
+		return
+	}
+	fmt.Fprintln(g.out)
+	faults := newTable(g.out, "KILLED", "AT", "NEW TRANSFERS COMMIT AFTER", "THOSE UNDER WAY HAVE ENDED AFTER")
+	for _, f := range r.Faults {
+		faults.row(f.Victim, fmt.Sprintf("%d %%", f.Percent), f.Again.Round(time.Millisecond).String(), f.Settled.Round(time.Millisecond).String())
+	}
+	faults.flush()
+}

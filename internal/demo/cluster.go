@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/messages"
+)
+
+// cluster is the processes and the connection to them.
+type cluster struct {
+	dir      string
+	url      string
+	subjects messages.Subjects
+	family   *family
+	serve    *process
+	banks    [2]*process
+	nc       *nats.Conn
+}
+
+// serveName is what people read of the process that is coordinator and NATS server.
+const serveName = "assent serve"
+
+func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{
+		dir: dir, url: "nats://" + address, subjects: messages.Subjects{Prefix: cfg.Prefix}, family: newFamily(cfg.Exe, died),
+	}
+	global := []string{"--prefix", cfg.Prefix, "--log-level", cfg.LogLevel}
+	c.serve = c.family.process(serveName, filepath.Join(dir, "serve.log"),
+		append([]string{"serve", "--listen", address, "--data", filepath.Join(dir, "serve"), "--history", remember.String()}, global...)...)
+	for i, name := range bankNames {
+		c.banks[i] = c.family.process(name, filepath.Join(dir, name+".log"),
+			append([]string{"bank", "--server", c.url, "--name", name, "--file", c.bankFile(name), "--remember", remember.String()}, global...)...)
+	}
+	return c, nil
+}
+
+// remember is how long the log and the banks keep what the check wants to know: longer than any demo takes.
+const remember = 24 * time.Hour
+
+func (c *cluster) bankFile(name string) string { return filepath.Join(c.dir, name+".db") }
+
+// freeAddress finds a port on loopback. It has to be known before, for it stays the same across restarts.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+// start starts the processes and returns when they take transactions.
+func (c *cluster) start(ctx context.Context) error {
+	if err := c.serve.start(); err != nil {
+		return err
+	}
+	var err error
+	c.nc, err = nats.Connect(c.url, nats.Name("assent demo"), nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/5, 0))
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", c.url, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errors.New("the processes were not ready in time"))
+	defer cancel()
+	if err := c.until(ctx, func() bool { return c.ask(ctx, "info", nil, &coordinator.InfoResponse{}) == nil }); err != nil {
+		return err
+	}
+	for _, b := range c.banks {
+		if err := b.start(); err != nil {
+			return err
+		}
+	}
+	return c.until(ctx, func() bool {
+		var list coordinator.ParticipantsResponse
+		ready := 0
+		if c.ask(ctx, "participants", nil, &list) == nil {
+			for _, p := range list.Participants {
+				ready += min(p.Instances, 1)
+			}
+		}
+		return ready == len(c.banks)
+	})
+}
+
+const (
+	// startPatience is how long the processes may take to begin with.
+	startPatience = 30 * time.Second
+	// reconnectWait is short: the server is on this machine, and back as soon as it can be.
+	reconnectWait = 25 * time.Millisecond
+	// pollPause is between two looks at what has to become so.
+	pollPause = 20 * time.Millisecond
+)
+
+// until looks until something is so.
+func (c *cluster) until(ctx context.Context, so func() bool) error {
+	ticker := time.NewTicker(pollPause)
+	defer ticker.Stop()
+	for !so() {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// ask asks the coordinator's API.
+func (c *cluster) ask(ctx context.Context, endpoint string, request, response any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	msg, err := c.nc.RequestWithContext(ctx, c.subjects.API(endpoint), body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", endpoint, err)
+	}
+	if msg.Header.Get(micro.ErrorCodeHeader) != "" {
+		return fmt.Errorf("%s: the coordinator reports: %s", endpoint, msg.Header.Get(micro.ErrorHeader))
+	}
+	return json.Unmarshal(msg.Data, response)
+}
+
+const askPatience = 10 * time.Second
+
+// stop ends all processes in order: the banks first, they want to say good-bye.
+func (c *cluster) stop() error {
+	var errs []error
+	for _, p := range []*process{c.banks[0], c.banks[1], c.serve} {
+		errs = append(errs, p.stop(stopPatience))
+	}
+	return errors.Join(errs...)
+}
+
+const stopPatience = 20 * time.Second
+
+// killAll ends what is left, whatever came before.
+func (c *cluster) killAll() {
+	if c.nc != nil {
+		c.nc.Close()
+	}
+	for _, p := range []*process{c.banks[0], c.banks[1], c.serve} {
+		_ = p.kill() // it has ended, or cannot be ended by anybody
+	}
+	c.family.close()
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"os"
+	"syscall"
+)
+
+// bound puts a child into a process group of its own, so that Ctrl-C reaches only the demo, which ends its children in order;
+// and lets the kernel kill it when the demo dies without having done so.
+func bound() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+
+// graceful: a process can be asked to end.
+const graceful = true

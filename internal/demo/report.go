@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"math"
+	"time"
+
+	"github.com/assent-tx/assent"
+)
+
+// Report is the demo in figures. Amounts are cents.
+type Report struct {
+	// Submitted transfers, and what became of them; Unresolved are those whose client never learnt it.
+	Submitted  int `json:"submitted"`
+	Committed  int `json:"committed"`
+	Aborted    int `json:"aborted"`
+	Unresolved int `json:"unresolved"`
+	// InDoubt are branches whose bank does not know the outcome, at the end.
+	InDoubt int `json:"in_doubt"`
+	// TotalBefore is what the accounts of both banks were opened with, TotalAfter what stands in their files at the end.
+	TotalBefore int64 `json:"total_before"`
+	TotalAfter  int64 `json:"total_after"`
+	// Kills are the processes killed.
+	Kills int `json:"kills"`
+	// RecoveryMS is the time from the kill of `assent serve` to the first commit of a transfer that began after it, in
+	// milliseconds; the longest, if it is killed more than once; 0 if it is not.
+	RecoveryMS float64 `json:"recovery_ms"`
+	// TPS is transfers that ended, committed or aborted, a second, over the whole load with its faults; Seconds is how long that
+	// took.
+	TPS     float64 `json:"tps"`
+	Seconds float64 `json:"seconds"`
+
+	// Banks are the same totals, one by one, and Faults what was killed, in order.
+	Banks  []BankTotal   `json:"-"`
+	Faults []FaultReport `json:"-"`
+}
+
+// BankTotal is one bank's sum, in cents.
+type BankTotal struct {
+	Name          string
+	Before, After int64
+}
+
+// FaultReport is one kill.
+type FaultReport struct {
+	Victim string
+	// Percent of the load had ended.
+	Percent int
+	// Again is the time from the kill to the first commit of a transfer that began after it, Settled that to the end of the last
+	// transfer that was under way; 0 when there was none.
+	Again, Settled time.Duration
+}
+
+func newReport(e *evidence, l *load) *Report {
+	r := &Report{Submitted: len(e.transfers), InDoubt: e.held(), Kills: len(l.faults.list), Seconds: round(l.seconds, 3)}
+	for i := range e.transfers {
+		switch e.transfers[i].outcome {
+		case assent.Committed:
+			r.Committed++
+		case assent.Aborted:
+			r.Aborted++
+		default:
+			r.Unresolved++
+		}
+	}
+	r.TotalBefore, r.TotalAfter = e.totals()
+	r.TPS = round(float64(r.Committed+r.Aborted)/l.seconds, 1)
+	for i := range e.banks {
+		r.Banks = append(r.Banks, BankTotal{bankNames[i], accountsPerBank * openingBalance, e.banks[i].total()})
+	}
+	for _, f := range l.faults.list {
+		again, settled := f.recovery(l.transfers)
+		r.Faults = append(r.Faults, FaultReport{f.victim.name, f.percent, again, settled})
+		if f.victim.name == serveName {
+			r.RecoveryMS = max(r.RecoveryMS, round(float64(again)/float64(time.Millisecond), 1))
+		}
+	}
+	return r
+}
+
+func round(x float64, digits int) float64 {
+	scale := math.Pow10(digits)
+	return math.Round(x*scale) / scale
+}
