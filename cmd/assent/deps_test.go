@@ -27,28 +27,3 @@ func TestTheSDKDoesNotDependOnTheServer(t *testing.T) {
 		}
 	}
 }
-
-// Every command tells what it is for and shows how it is used.
-func TestEveryCommandHasHelp(t *testing.T) {
-	started := false
-	var walk func(path []string)
-	root := newRootCommand(&globals{}, &started)
-	walk = func(path []string) {
-		cmd, _, err := root.Find(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cmd.Hidden {
-			return
-		}
-		if cmd.Short == "" || cmd.Long == "" || cmd.Example == "" {
-			t.Errorf("%s lacks a Short, Long or Example", cmd.CommandPath())
-		}
-		for _, child := range cmd.Commands() {
-			if child.Name() != "help" {
-				walk(append(path[:len(path):len(path)], child.Name()))
-			}
-		}
-	}
-	walk(nil)
-}
