@@ -141,7 +141,7 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 	d := &delivery{msg: msg}
 	d.open.Store(1) // this function's own hold
 	if meta, err := msg.Metadata(); err == nil {
-		p.clock.saw(meta.Timestamp, time.Now())
+		p.clock.Saw(meta.Timestamp, time.Now())
 	}
 	var decoder messages.Decoder
 	var records []*prepared
@@ -157,7 +157,7 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 			continue
 		}
 		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: &Branch{
-			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.local(record.Expires),
+			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.Local(record.Expires),
 		}})
 	}
 	d.open.Add(int32(len(records)))

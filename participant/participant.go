@@ -18,6 +18,7 @@ import (
 
 	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/groupcommit"
+	"github.com/assent-tx/assent/internal/logclock"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -37,7 +38,7 @@ type Participant struct {
 	// inHand are the deliveries that are not acknowledged yet.
 	inHand map[*delivery]struct{}
 	marks  watermarks
-	clock  *logClock
+	clock  *logclock.Clock
 
 	caller caller
 	votes  *groupcommit.Batcher[messages.ID]
@@ -63,7 +64,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 	p := &Participant{
 		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix}, instance: uuid.NewString(),
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
-		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}), clock: newLogClock(),
+		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
 	}
 	if cfg.Batch != nil {
 		p.caller = newBatch(&cfg, p)
@@ -321,7 +322,7 @@ func waitFor(ctx context.Context, end func()) bool {
 // do gives an event to the branches and carries out the steps that follow.
 func (p *Participant) do(event func(b *protocol.Branches, now int64)) {
 	p.mu.Lock()
-	event(p.branches, p.clock.now())
+	event(p.branches, p.clock.Now())
 	steps := p.branches.Take()
 	p.mu.Unlock()
 	for i := range steps {
@@ -360,7 +361,7 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 	crash.Here("participant.vote.stored")
 	p.marks.saw(subject, sequence)
 	p.mu.Lock()
-	now := p.clock.now()
+	now := p.clock.Now()
 	for _, tx := range txs {
 		p.branches.Voted(tx, sequence, now)
 	}
