@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"sync"
 
@@ -68,23 +67,23 @@ func Example() {
 	defer cancel()
 	dir, err := os.MkdirTemp("", "assent")
 	if err != nil {
-		log.Panic(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 	// What `assent serve` does: a NATS server and a coordinator. A program connects with nats.Connect(url).
 	server, err := embedded.Start(embedded.Config{Dir: dir})
 	if err != nil {
-		log.Panic(err)
+		panic(err)
 	}
 	defer server.Close()
 	nc, err := server.Connect()
 	if err != nil {
-		log.Panic(err)
+		panic(err)
 	}
 	defer nc.Close()
 	c, err := coordinator.New(nc, coordinator.Config{})
 	if err != nil {
-		log.Panic(err)
+		panic(err)
 	}
 	ended := make(chan error, 3)
 	go func() { ended <- c.Run(ctx) }()
@@ -93,7 +92,7 @@ func Example() {
 		banks[name] = &bank{balance: map[string]int{account: 1000}, prepared: map[assent.ID]Entry{}, applied: make(chan string, 8)}
 		p, err := participant.New(nc, participant.Config{Name: name, Handler: banks[name]})
 		if err != nil {
-			log.Panic(err)
+			panic(err)
 		}
 		go func() { ended <- p.Run(ctx) }()
 		<-p.Ready()
@@ -101,7 +100,7 @@ func Example() {
 
 	client, err := assent.New(nc, assent.Config{})
 	if err != nil {
-		log.Panic(err)
+		panic(err)
 	}
 	defer client.Close()
 	for _, cents := range []int{500, 600} {

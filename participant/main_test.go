@@ -119,6 +119,19 @@ func (w *world) run(run func(context.Context) error) *running {
 	return r
 }
 
+// ready waits until what runs is ready, and fails the test when it ends before.
+func (r *running) ready(ready <-chan struct{}) {
+	r.w.Helper()
+	select {
+	case <-ready:
+	case err := <-r.err:
+		r.err <- err
+		r.w.Fatalf("Run ended before it was ready: %v", err)
+	case <-time.After(patience):
+		r.w.Fatal("not ready")
+	}
+}
+
 // wait gives Run's error once it has returned.
 func (r *running) wait() error {
 	r.w.Helper()
@@ -140,7 +153,7 @@ func (w *world) coordinate(cfg coordinator.Config) *running {
 	c, err := coordinator.New(w.connect(), cfg)
 	must(w, err)
 	r := w.run(c.Run)
-	receive(w, c.Ready(), "the coordinator is ready")
+	r.ready(c.Ready())
 	return r
 }
 
@@ -160,7 +173,7 @@ func (w *world) join(name string, h participant.Handler) *running {
 func (w *world) joinWith(cfg participant.Config) *running {
 	w.Helper()
 	p, r := w.start(w.connect(), cfg)
-	receive(w, p.Ready(), "the participant is ready")
+	r.ready(p.Ready())
 	return r
 }
 

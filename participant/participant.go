@@ -254,21 +254,6 @@ func every(ctx context.Context, pause time.Duration, do func()) {
 	}
 }
 
-// keepTime asks handlers again and repeats votes. It has a goroutine of its own because it waits for a handler's place: signs
-// of life must not.
-func (p *Participant) keepTime(ctx context.Context) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			p.do(func(b *protocol.Branches, now int64) { b.Tick(now) })
-		}
-	}
-}
-
 // registerAgain after a reconnect: outcomes that were sent meanwhile are lost, so they are to be sent again.
 func (p *Participant) registerAgain(ctx context.Context) {
 	if _, err := p.register(ctx); err != nil && ctx.Err() == nil {

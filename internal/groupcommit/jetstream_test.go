@@ -53,7 +53,7 @@ func TestLogStores(t *testing.T) {
 
 // An acknowledgement that does not come leaves open whether the message is stored: it is repeated, and stored once.
 func TestLostAcknowledgements(t *testing.T) {
-	for name, recover := range map[string]func(t *testing.T, n *node, g *gate){
+	for name, heal := range map[string]func(t *testing.T, n *node, g *gate){
 		"held back":          func(_ *testing.T, _ *node, g *gate) { g.reopen() },
 		"connection cut":     func(_ *testing.T, _ *node, g *gate) { g.reopen(); g.cut() },
 		"cut, then reopened": func(_ *testing.T, _ *node, g *gate) { g.cut(); g.reopen() },
@@ -78,7 +78,7 @@ func TestLostAcknowledgements(t *testing.T) {
 					t.Errorf("an attempt without acknowledgement failed with %v", err)
 				}
 			}
-			recover(t, n, g)
+			heal(t, n, g)
 			if got := receive(t, result, "the message's fate"); got.err != nil || got.sequence != 2 {
 				t.Errorf("sequence %d, %v; want 2", got.sequence, got.err)
 			}
@@ -147,7 +147,9 @@ func TestRefusalNotGivenUp(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	result = sendInBackground(ctx, send, "log.a", "cancelled")
-	receive(t, failed, "a refusal")
+	if err := receive(t, failed, "a refusal"); !isFull(err) {
+		t.Errorf("failed with %v, want a full stream", err)
+	}
 	cancel()
 	if got := receive(t, result, "the message's fate"); got.err == nil || errors.Is(got.err, groupcommit.ErrRefused) {
 		t.Errorf("got %v, want an error that leaves the fate open", got.err)
@@ -167,7 +169,9 @@ func TestRefusalAfterUnknown(t *testing.T) {
 	g.shut()
 	result := sendInBackground(t.Context(), send, "log.a", "fills the stream")
 	eventually(t, "the message is stored", func() bool { return count(t, watcher) == 1 })
-	receive(t, failed, "an attempt is given up")
+	if err := receive(t, failed, "an attempt is given up"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an attempt without acknowledgement failed with %v", err)
+	}
 	g.reopen()
 	if got := receive(t, result, "the message's fate"); got.err != nil || got.sequence != 1 {
 		t.Errorf("sequence %d, %v; want 1: the message is in the log", got.sequence, got.err)
