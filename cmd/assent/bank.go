@@ -24,8 +24,9 @@ func newBankCommand(g *globals) *cobra.Command {
 			if cfg.Log, err = g.logger(); err != nil {
 				return err
 			}
-			// Who waits for the server on the same machine can look often.
-			nc, err := g.connect(nats.ReconnectWait(bankReconnectWait), nats.ReconnectJitter(bankReconnectWait/5, bankReconnectWait/5))
+			// It may start before the server, and again while that is away. Who waits for one on the same machine can look often.
+			nc, err := g.connect(nats.RetryOnFailedConnect(true),
+				nats.ReconnectWait(bankReconnectWait), nats.ReconnectJitter(bankReconnectWait/5, bankReconnectWait/5))
 			if err != nil {
 				return err
 			}
