@@ -64,7 +64,7 @@ func (g *globals) demo(ctx context.Context, cfg demo.Config) (err error) {
 	report, err := demo.Run(ctx, cfg)
 	bar.end()
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; its processes have ended and its temporary data is removed")
+		err = errors.New("interrupted; its processes have ended")
 	}
 	if report == nil {
 		return err

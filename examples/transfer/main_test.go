@@ -20,10 +20,10 @@ import (
 func Example() {
 	dir, err := os.MkdirTemp("", "transfer")
 	check(err)
-	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	defer os.RemoveAll(dir)
 	server, err := embedded.Start(embedded.Config{Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0"})
 	check(err)
-	defer server.Close() //nolint:errcheck // thrown away
+	defer server.Close()
 	alices, bobs := open(dir, "bank-a", "alice", 600), open(dir, "bank-b", "bob", 0)
 	stop := start(server, map[string]*bank.Store{"bank-a": alices, "bank-b": bobs})
 

@@ -30,7 +30,7 @@ var dir string
 
 func TestMain(m *testing.M) {
 	var err error
-	if dir, err = os.MkdirTemp("", "demo-test-"); err != nil { //nolint:usetesting // there is no test yet
+	if dir, err = os.MkdirTemp("", "demo-test-"); err != nil {
 		panic(err)
 	}
 	code := m.Run()

@@ -62,7 +62,7 @@ const commitPatience = 10 * time.Second
 
 // load runs all transfers while the faults happen, and then asks for every outcome that was not learnt.
 func (c *cluster) load(ctx context.Context, cfg *Config) (*load, error) {
-	client, err := assent.New(c.nc, assent.Config{Prefix: cfg.Prefix})
+	client, err := assent.New(c.nc, assent.Config{Prefix: cfg.Prefix}) //nolint:contextcheck // a client ends with Close
 	if err != nil {
 		return nil, err
 	}
