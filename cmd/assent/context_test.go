@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
+	"github.com/nats-io/nkeys" //nolint:depguard // a key for this test alone
 )
 
 // applied is what a context's options make of a connection.
