@@ -159,7 +159,7 @@ func TestTimeout(t *testing.T) {
 // Calls outlive the coordinator: another one takes over what they wait for.
 func TestCoordinatorRestarts(t *testing.T) {
 	s := server(t, embedded.Config{})
-	cfg := coordinator.Config{Shards: 2, DrainTimeout: 100 * time.Millisecond}
+	cfg := coordinator.Config{Shards: 2, DrainTimeout: 2 * time.Second}
 	stop := coordinate(t, s, cfg)
 	g, ctx := newGatekeeper(), patient(t)
 	join(t, connect(t, s), "p", g)
