@@ -33,7 +33,7 @@ type globals struct {
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	g := &globals{in: in, out: out, errOut: errOut}
 	started := false
-	root := newRootCommand(g, &started)
+	root := newRootCommand(g, &started) //nolint:contextcheck // commands take the context from ExecuteContext
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -62,7 +62,7 @@ With --json a command prints one JSON object on standard output, errors included
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:              g.helpOnly,
 	}
 	g.addFlags(root)
 	root.AddCommand(
