@@ -3,6 +3,7 @@
 package participant
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,9 @@ func (b *Branch) Decode(i int, into any) error {
 	if len(payload) == 0 {
 		return Refuse(fmt.Errorf("operation %d has no payload", i))
 	}
-	if err := json.Unmarshal(payload, into); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(payload)) // of one JSON value: the protocol has checked that
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
 		return Refuse(fmt.Errorf("payload of operation %d: %w", i, err))
 	}
 	return nil

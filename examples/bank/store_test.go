@@ -160,7 +160,10 @@ func TestRefusals(t *testing.T) {
 	noPayload.Operations[0].Payload = nil
 	noJSON := branch(Entry{})
 	noJSON.Operations[0].Payload = json.RawMessage(`{"account":"alice","cents":"many"}`)
+	unknownField := branch(Entry{})
+	unknownField.Operations[0].Payload = json.RawMessage(`{"account":"alice","cents":-5,"currency":"EUR"}`)
 	for reason, b := range map[string]*participant.Branch{
+		`payload of operation 0: json: unknown field "currency"`:     unknownField,
 		"overdrawn: 1001 cents wanted, 1000 free":                    branch(Entry{"alice", -1001}),
 		"overdrawn: 600 cents wanted, 500 free":                      branch(Entry{"alice", -500}, Entry{"alice", -600}),
 		"overdrawn: 1100 cents wanted, 1000 free":                    branch(Entry{"alice", 100}, Entry{"alice", -1100}), // promised is not had
