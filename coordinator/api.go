@@ -81,6 +81,10 @@ func (c *Coordinator) serveAPI(ctx context.Context) (stop func(), err error) {
 			return nil, errors.Join(fmt.Errorf("endpoint %s: %w", name, err), service.Stop())
 		}
 	}
+	if err := c.nc.FlushTimeout(apiTimeout); err != nil { // who hears of Ready may ask at once
+		cancel()
+		return nil, errors.Join(fmt.Errorf("micro service: %w", err), service.Stop())
+	}
 	return func() {
 		cancel()
 		if err := service.Stop(); err != nil {

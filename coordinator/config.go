@@ -24,7 +24,8 @@ type Config struct {
 	Replicas int
 	// History is how long finished transactions stay in the log for `tx show` and `tx list --history`; default 1 h.
 	History time.Duration
-	// HistoryBytes bounds the same in bytes a shard; default 1 GiB. What a restart needs is kept whatever the bound.
+	// HistoryBytes bounds the same in bytes a shard; default 1 GiB, and at most half of MaxBytes. What a restart needs is kept
+	// whatever the bound.
 	HistoryBytes int64
 	// MaxBytes is the size of a shard's log at which new transactions are refused; 0 means that only the disk bounds
 	// it. A tenth is held back for the votes and outcomes of what is open.
@@ -39,6 +40,14 @@ type Config struct {
 	Log *logrus.Logger
 	// Registerer receives the metrics; nil keeps them to the coordinator.
 	Registerer prometheus.Registerer
+}
+
+// historyBytes is HistoryBytes, but never so much of a bounded log that there is no room for what is new.
+func (cfg *Config) historyBytes() int64 {
+	if cfg.MaxBytes == 0 {
+		return cfg.HistoryBytes
+	}
+	return min(cfg.HistoryBytes, cfg.MaxBytes/2)
 }
 
 // maxShards bounds the shards: each is a stream and a leader.

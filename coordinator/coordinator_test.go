@@ -73,6 +73,7 @@ func start(t *testing.T, nc *nats.Conn, cfg coordinator.Config) (stop func() err
 			t.Errorf("ready, but not healthy: %v", err)
 		}
 	case err := <-ended:
+		stopped = true
 		t.Fatalf("ended before it was ready: %v", err)
 	case <-time.After(patience):
 		t.Fatal("not ready")

@@ -4,7 +4,9 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sirupsen/logrus"
@@ -48,6 +50,8 @@ func (l *leader) replay(ctx context.Context) error {
 		return fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
 	end := info.State.LastSeq
+	l.history.begin(&info.State)
+	l.replayed = false
 	l.fold.Replay()
 	crash.Here("coordinator.replay.begun")
 	for info.State.Msgs > 0 && l.fold.Sequence() < end {
@@ -61,6 +65,8 @@ func (l *leader) replay(ctx context.Context) error {
 		}
 	}
 	crash.Here("coordinator.replay.read")
+	l.history.replayed(&info.State)
+	l.replayed = true
 	l.fold.Live()
 	l.perform()
 	return nil
@@ -75,14 +81,21 @@ func (l *leader) onLog(msg jetstream.Msg) error {
 	name := l.parse(msg.Subject())
 	at := meta.Timestamp.UnixMilli()
 	malformed := l.fold.Stats().Malformed
-	if err := l.fold.Message(meta.Sequence.Stream, at, name.kind, name.participant, msg.Data()); err != nil {
+	err = l.fold.Message(meta.Sequence.Stream, at, name.kind, name.participant, msg.Data())
+	switch {
+	case errors.Is(err, messages.ErrNewerVersion):
 		return fmt.Errorf("shard %d, sequence %d: %w: upgrade this coordinator", l.shard, meta.Sequence.Stream, err)
+	case err != nil:
+		return fmt.Errorf("shard %d, sequence %d: %w", l.shard, meta.Sequence.Stream, err)
 	}
 	if stats := l.fold.Stats(); stats.Malformed > malformed {
 		l.metrics.malformed.Add(float64(stats.Malformed - malformed))
 		l.log.WithError(stats.LastMalformed).WithFields(logrus.Fields{
 			"sequence": meta.Sequence.Stream, "subject": msg.Subject(),
 		}).Warn("malformed records in the log were ignored")
+	}
+	if l.replayed { // what is replayed is old, and tells nothing of the time
+		l.clock.Saw(meta.Timestamp, time.Now())
 	}
 	l.history.saw(meta.Sequence.Stream, at, len(msg.Data()))
 	l.perform()

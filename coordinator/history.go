@@ -19,7 +19,8 @@ type history struct {
 	marks     []mark // oldest first
 	bytes     int64  // read since the leader came
 	last      mark
-	trimmed   uint64
+	// bound is the first sequence that the bounds keep, and trimmed the one that the log was trimmed to.
+	bound, trimmed uint64
 }
 
 // mark: before sequence, bytes had been read, at log time.
@@ -32,6 +33,25 @@ type mark struct {
 // markEvery is the distance of marks, in milliseconds of log time.
 const markEvery = 1000
 
+// begin starts anew with what the stream holds, before it is replayed.
+func (h *history) begin(state *jetstream.StreamState) {
+	*h = history{keep: h.keep, keepBytes: h.keepBytes}
+	if state.Msgs > 0 {
+		h.marks = []mark{{state.FirstSeq, state.FirstTime.UnixMilli(), 0}}
+	}
+}
+
+// replayed counts what lies before the replay's start, which was not read, among the bytes.
+func (h *history) replayed(state *jetstream.StreamState) {
+	unread := max(int64(state.Bytes)-h.bytes, 0)
+	for i := range h.marks {
+		if i > 0 {
+			h.marks[i].bytes += unread
+		}
+	}
+	h.bytes += unread
+}
+
 func (h *history) saw(sequence uint64, at int64, size int) {
 	if h.last.sequence == 0 || at-h.last.at >= markEvery {
 		h.last = mark{sequence, at, h.bytes}
@@ -43,16 +63,18 @@ func (h *history) saw(sequence uint64, at int64, size int) {
 // horizon is the first sequence that is to be kept, given that nothing from the checkpoint on may go; 0 when nothing new
 // can be trimmed.
 func (h *history) horizon(checkpoint uint64, now int64) uint64 {
-	drop := 0
-	for drop < len(h.marks) && (now-h.marks[drop].at > h.keep.Milliseconds() || h.bytes-h.marks[drop].bytes > h.keepBytes) {
-		drop++
+	old, large := 0, 0
+	for old+1 < len(h.marks) && now-h.marks[old+1].at > h.keep.Milliseconds() {
+		old++ // what lies before a mark that is too old is older still
 	}
-	if drop == 0 {
-		return 0
+	for large+1 < len(h.marks) && h.bytes-h.marks[large].bytes > h.keepBytes {
+		large++
 	}
-	// Everything before the newest of the dropped marks is beyond a bound.
-	sequence := min(h.marks[drop-1].sequence, checkpoint)
-	h.marks = h.marks[drop-1:]
+	if keep := max(old, large); keep > 0 {
+		h.marks = h.marks[keep:]
+		h.bound = h.marks[0].sequence
+	}
+	sequence := min(h.bound, checkpoint)
 	if sequence <= h.trimmed {
 		return 0
 	}
@@ -95,6 +117,11 @@ func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint6
 	}
 	limit := info.Config.MaxBytes
 	full = limit > 0 && int64(info.State.Bytes) >= limit-limit/10
+	if full {
+		if err := l.moveLogTime(ctx); err != nil {
+			return full, err
+		}
+	}
 	if err := l.checkpoints.save(ctx, l.shard, at); err != nil {
 		return full, err
 	}
@@ -104,6 +131,17 @@ func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint6
 	}
 	defer crash.Here("coordinator.log.trimmed")
 	return full, l.stream.Purge(ctx, jetstream.WithPurgeSequence(horizon))
+}
+
+// moveLogTime appends a message without records: a full log takes no transactions, and without a message log time would
+// stand still, so that nothing would ever be forgotten and trimmed.
+func (l *leader) moveLogTime(ctx context.Context) error {
+	js, err := jetstream.New(l.nc)
+	if err != nil {
+		return err
+	}
+	_, err = js.Publish(ctx, l.subjects.Abort(l.shard), nil)
+	return err
 }
 
 func nowMilli() int64 { return time.Now().UnixMilli() }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/groupcommit"
+	"github.com/assent-tx/assent/internal/logclock"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -52,7 +54,9 @@ type leader struct {
 	full     bool // the log has no room for new transactions
 	saving   bool // an upkeep is under way
 	history  history
+	clock    *logclock.Clock
 	draining bool
+	replayed bool // the log was read to where it ended when the leader came
 
 	submits    chan *nats.Msg
 	waits      chan *nats.Msg
@@ -62,6 +66,7 @@ type leader struct {
 	registered chan string
 	calls      chan func()
 	led        chan struct{} // closed when the log was replayed and the leader acts
+	onceLed    sync.Once
 }
 
 type subjectName struct {
@@ -102,14 +107,14 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 	return &leader{
 		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, checkpoints: c.checkpoints,
 		registry: &c.registry, metrics: c.metrics, log: c.cfg.Log.WithField("shard", shard),
-		delivery: protocol.NewDelivery(protocol.DeliveryConfig{}),
 		names:    make(map[string]subjectName),
 		live:     make(map[messages.ID]*live),
 		waiting:  make(map[messages.ID][]string),
 		aborting: make(map[messages.ID]time.Time),
 		answers:  make(map[string][]byte),
 		presumed: make(map[string][]messages.Effect),
-		history:  history{keep: c.cfg.History, keepBytes: c.cfg.HistoryBytes},
+		history:  history{keep: c.cfg.History, keepBytes: c.cfg.historyBytes()},
+		clock:    logclock.New(),
 
 		submits:    make(chan *nats.Msg, submitQueue),
 		waits:      make(chan *nats.Msg, submitQueue),
@@ -123,13 +128,26 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 }
 
 // run leads the shard until ctx ends, and then drains: it takes no more submissions, waits for what is undecided (for
-// Config.DrainTimeout at the most), and leaves a checkpoint.
+// Config.DrainTimeout at the most), and leaves a checkpoint. A leader that fell so far behind that another one trimmed the
+// log before it begins again from the checkpoint that was left by that one.
 func (l *leader) run(ctx context.Context) error {
+	for {
+		err := l.term(ctx)
+		if !errors.Is(err, protocol.ErrGap) {
+			return err
+		}
+		l.log.WithError(err).Warn("fell behind the log; reading it again from the checkpoint")
+	}
+}
+
+// term is run without a second beginning.
+func (l *leader) term(ctx context.Context) error {
 	from, err := l.checkpoints.load(ctx, l.shard, l.stream)
 	if err != nil {
 		return err
 	}
 	l.fold = protocol.NewFold(protocol.FoldConfig{Window: crash.Window()}, from)
+	l.delivery = protocol.NewDelivery(protocol.DeliveryConfig{})
 	// What is under way outlives ctx: it ends when the drain does.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -146,9 +164,10 @@ func (l *leader) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	close(l.led)
+	l.onceLed.Do(func() { close(l.led) })
 	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len()}).Info("leading the shard")
 	err = l.lead(ctx, work, subscriptions)
+	l.unsubscribe(subscriptions)
 	return errors.Join(err, l.leave(work, stop))
 }
 
@@ -206,11 +225,7 @@ func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscript
 			stopping = nil
 			l.draining = true
 			deadline = time.After(l.cfg.DrainTimeout)
-			for _, s := range subscriptions[1:] { // done still comes
-				if err := s.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-					l.log.WithError(err).Warn("closing the shard to clients")
-				}
-			}
+			l.unsubscribe(subscriptions[1:]) // done still comes
 		case <-deadline:
 			return nil
 		case <-ticker.C:
@@ -265,6 +280,14 @@ func (l *leader) burst() error {
 	return nil
 }
 
+func (l *leader) unsubscribe(subscriptions []*nats.Subscription) {
+	for _, s := range subscriptions {
+		if err := s.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
+			l.log.WithError(err).Warn("closing the shard")
+		}
+	}
+}
+
 // leave ends the leader in order: whoever still waits is told to ask elsewhere, the log gets what was finished, and
 // the next leader a checkpoint.
 func (l *leader) leave(ctx context.Context, stop context.CancelFunc) error {
@@ -306,7 +329,7 @@ const abortPatience = 5 * time.Second
 
 // abortOverdue writes the abort of transactions whose time is up. The log alone says whether it came in time.
 func (l *leader) abortOverdue(now time.Time) {
-	l.scratch.overdue = l.fold.Overdue(now.UnixMilli(), messages.MaxRecords, l.scratch.overdue[:0])
+	l.scratch.overdue = l.fold.Overdue(l.now(), messages.MaxRecords, l.scratch.overdue[:0])
 	for _, id := range l.scratch.overdue {
 		if now.Sub(l.aborting[id]) < abortPatience {
 			continue

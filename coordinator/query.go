@@ -86,10 +86,13 @@ const searchBefore = 2 * protocol.AcceptAhead * time.Millisecond
 
 // search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
 func (l *leader) search(ctx context.Context, tx messages.ID) (records []TimelineEntry, view protocol.View, known bool, err error) {
-	fold := protocol.NewFold(protocol.FoldConfig{Window: protocol.DefaultWindow, Remember: protocol.DefaultRemember}, protocol.Checkpoint{})
-	fold.Replay()
+	var fold *protocol.Fold
 	text := []byte(tx.String())
 	err = l.read(ctx, tx.Time().Add(-searchBefore), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) (goOn bool) {
+		if fold == nil {
+			fold = foldFrom(meta)
+			fold.Replay()
+		}
 		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
 		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time
 		for line := range messages.Lines(msg.Data()) {
@@ -105,6 +108,11 @@ func (l *leader) search(ctx context.Context, tx messages.ID) (records []Timeline
 		return !known || !view.Finished // of an unknown one a view says finished
 	})
 	return records, view, known, err
+}
+
+// foldFrom is a fold that reads the log from a message on.
+func foldFrom(meta *jetstream.MsgMetadata) *protocol.Fold {
+	return protocol.NewFold(protocol.FoldConfig{}, protocol.Checkpoint{Sequence: meta.Sequence.Stream})
 }
 
 func timelineEntry(meta *jetstream.MsgMetadata, kind messages.Kind, participant string, line []byte) TimelineEntry {
@@ -174,11 +182,14 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 			answer.Message = "neither the coordinator nor the log's history knows the transaction"
 		}
 		_ = l.inLeader(ctx, func() { // who asked asks again
-			if known && answer.Outcome == messages.Undecided {
-				l.wait(&wait, reply) // it came between the question and the search
-			} else {
-				l.answer(reply, answer)
+			if _, _, _, open := l.fold.Lookup(tx); open { // it came between the question and the search
+				l.wait(&wait, reply)
+				return
 			}
+			if known && answer.Outcome == messages.Undecided {
+				answer.Error, answer.Message = messages.CodeNotFound, "the log has a prepare of the transaction that came too late to count"
+			}
+			l.answer(reply, answer)
 		})
 	}()
 }
@@ -265,9 +276,12 @@ func (l *leader) summary(view *protocol.View, owed []string) TxSummary {
 
 // listFinished folds the history once more and lists what ended in it, the newest at the most limit.
 func (l *leader) listFinished(ctx context.Context, limit int, response *ListResponse) error {
-	fold := protocol.NewFold(protocol.FoldConfig{}, protocol.Checkpoint{})
+	var fold *protocol.Fold
 	var ended []messages.ID
 	err := l.read(ctx, time.Unix(0, 0), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+		if fold == nil {
+			fold = foldFrom(meta)
+		}
 		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
 		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, msg.Data()) != nil {
 			return false

@@ -144,8 +144,9 @@ func overloaded(tx messages.ID, message string) *messages.Answer {
 	return &messages.Answer{Tx: tx, Error: messages.CodeOverloaded, Message: message}
 }
 
-// now is the leader's time: no step back of its clock can make fresh transactions expire.
-func (l *leader) now() int64 { return max(nowMilli(), l.fold.LogTime()) }
+// now is the leader's time: no step back of its clock can make fresh transactions expire, and one that is behind the
+// server's lets none wait.
+func (l *leader) now() int64 { return max(nowMilli(), l.clock.Now(), l.fold.LogTime()) }
 
 func stamp(unixMilli int64) string {
 	return time.UnixMilli(unixMilli).UTC().Format(time.RFC3339)
