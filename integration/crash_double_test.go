@@ -26,13 +26,21 @@ func TestDoubleCrashes(t *testing.T) {
 			t.Parallel()
 			c := start(t, setup{crash: map[string]string{"coordinator": pair[0], "bank-a": pair[1]}})
 			l := c.load(4)
-			// Which of them falls first is chance; the second falls while the first is down, or when it is back.
-			c.leader.proc().await(t)
-			c.leader.restart()
-			c.banks["bank-a"].proc().await(t)
+			// Which of them falls first is chance. The server falls while it is down; the other at
+			// the same time, or when those are back.
+			first, second := c.leader, c.banks["bank-a"]
+			select {
+			case <-first.proc().ended:
+			case <-second.proc().ended:
+				first, second = second, first
+			}
 			c.server.kill()
 			c.server.restart()
-			c.banks["bank-a"].restart()
+			first.start()
+			second.proc().await(t)
+			second.start()
+			first.ready()
+			second.ready()
 			l.more(20)
 			l.stop()
 			c.check()

@@ -29,7 +29,7 @@ type process struct {
 
 	mu      sync.Mutex
 	doomed  bool // the test kills it, or has told it to die
-	stopped bool
+	failing bool // it is expected to end with an error
 }
 
 // launch starts the node program; its standard error goes to log.
@@ -119,6 +119,13 @@ func (p *process) doom() {
 	p.doomed = true
 }
 
+// fail says that the process is expected to end with an error.
+func (p *process) fail() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failing = true
+}
+
 // kill is kill -9.
 func (p *process) kill(t testing.TB) {
 	t.Helper()
@@ -134,6 +141,9 @@ func (p *process) wrong() string {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.failing && p.state.ExitCode() == 1 {
+		return ""
+	}
 	if status, ok := p.state.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL && p.doomed {
 		return ""
 	}
