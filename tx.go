@@ -3,6 +3,7 @@
 package assent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -78,7 +79,7 @@ func (c *Client) Begin(options ...TxOption) *Tx {
 func (tx *Tx) ID() ID { return tx.sub.Tx }
 
 // Enlist adds an operation for a participant: a payload, as encoding/json marshals it (a json.RawMessage is taken as it
-// is), and the keys that it touches. Several operations for one participant form its branch, in this order. It does no I/O;
+// is, nil is no payload), and the keys that it touches. Several operations for one participant form its branch, in this order. It does no I/O;
 // what is wrong with it is Commit's error.
 func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
 	at := len(tx.sub.Operations)
@@ -86,7 +87,7 @@ func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
 	if !messages.ValidName(participant) {
 		tx.fault(field("participant"), fmt.Sprintf("name %.80q: want 1 to %d of [A-Za-z0-9_-]", participant, messages.MaxName))
 	}
-	body, err := json.Marshal(payload)
+	body, err := encode(payload)
 	if err != nil {
 		tx.fault(field("payload"), err.Error())
 	}
@@ -99,6 +100,22 @@ func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
 		}
 	}
 	tx.sub.Operations = append(tx.sub.Operations, messages.Operation{Participant: participant, Keys: keys, Payload: body})
+}
+
+// encode makes a payload one line of JSON.
+func encode(payload any) (json.RawMessage, error) {
+	if payload == nil {
+		return nil, nil
+	}
+	var body bytes.Buffer
+	if raw, ok := payload.(json.RawMessage); ok {
+		err := json.Compact(&body, raw)
+		return body.Bytes(), err
+	}
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false) // this is no web page, and the size counts
+	err := encoder.Encode(payload)
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), err
 }
 
 func (tx *Tx) fault(field, message string) {

@@ -4,6 +4,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -87,19 +88,21 @@ func (l *leader) upkeep(ctx context.Context) {
 		return
 	}
 	l.saving = true
+	taken := l.room.taken
 	at := l.fold.Checkpoint()
 	horizon := l.history.horizon(at.Sequence, nowMilli())
 	l.metrics.open(l.shard, l.fold)
 	go func() { // the leader does not wait for the disk
 		timed, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		full, err := l.save(timed, at, horizon)
+		now, err := l.save(timed, at, horizon)
 		if err != nil {
 			l.log.WithError(err).Warn("upkeep of the log failed; it is tried again")
 		}
 		select {
 		case l.calls <- func() {
-			l.saving, l.full = false, full
+			now.taken = l.room.taken - taken
+			l.saving, l.full, l.room = false, now.full(), now
 			if err == nil && horizon > 0 {
 				l.history.trimmed = horizon
 			}
@@ -110,27 +113,40 @@ func (l *leader) upkeep(ctx context.Context) {
 }
 
 // save writes the checkpoint before it trims: what is trimmed must never be needed by who reads the older one.
-func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint64) (full bool, err error) {
+func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint64) (now room, err error) {
 	info, err := l.stream.Info(ctx)
 	if err != nil {
-		return false, err
+		return now, err
 	}
-	limit := info.Config.MaxBytes
-	full = limit > 0 && int64(info.State.Bytes) >= limit-limit/10
-	if full {
-		if err := l.moveLogTime(ctx); err != nil {
-			return full, err
-		}
+	now.limit, now.bytes = info.Config.MaxBytes, int64(info.State.Bytes)
+	var moved error
+	if now.full() {
+		moved = l.moveLogTime(ctx) // and trim all the same: a log without any room has none for this either
 	}
 	if err := l.checkpoints.save(ctx, l.shard, at); err != nil {
-		return full, err
+		return now, errors.Join(moved, err)
 	}
 	crash.Here("coordinator.checkpoint.saved")
 	if horizon == 0 {
-		return full, nil
+		return now, moved
 	}
 	defer crash.Here("coordinator.log.trimmed")
-	return full, l.stream.Purge(ctx, jetstream.WithPurgeSequence(horizon))
+	return now, errors.Join(moved, l.stream.Purge(ctx, jetstream.WithPurgeSequence(horizon)))
+}
+
+// room is the room in a log: its limit in bytes (0 or less for none), what it held when the leader looked last, and what
+// transactions may have added since. A tenth is held back for the votes and outcomes of what is open: if transactions took
+// it, nothing could end and nothing could be trimmed.
+type room struct{ limit, bytes, taken int64 }
+
+func (r *room) full() bool { return r.limit > 0 && r.bytes+r.taken >= r.limit-r.limit/10 }
+
+// perMessage is what a message of the log costs beside its records, at the most: subject, headers, the store's own.
+const perMessage = 256
+
+// take counts a submission's prepares and votes, as if they shared no message with others.
+func (r *room) take(size, participants int) {
+	r.taken += int64(size + 2*perMessage*participants)
 }
 
 // moveLogTime appends a message without records: a full log takes no transactions, and without a message log time would
@@ -140,7 +156,7 @@ func (l *leader) moveLogTime(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = js.Publish(ctx, l.subjects.Abort(l.shard), nil)
+	_, err = js.Publish(ctx, l.aborts, nil)
 	return err
 }
 

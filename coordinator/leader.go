@@ -37,6 +37,9 @@ type leader struct {
 	append   *groupcommit.Batcher[messages.ID]
 	decoder  messages.Decoder
 	names    map[string]subjectName // log subjects, parsed
+	// prepares are the subjects of prepares by participant, and aborts and finishes the other two that the leader writes.
+	prepares         map[string]string
+	aborts, finishes string
 
 	// live is what was submitted here and is undecided, with those who wait for it.
 	live map[messages.ID]*live
@@ -51,7 +54,8 @@ type leader struct {
 	answers  map[string][]byte // reply subject to answers not yet sent
 	presumed map[string][]messages.Effect
 	scratch  leaderScratch
-	full     bool // the log has no room for new transactions
+	full     bool // the log has refused a transaction
+	room     room // in the log, for new ones
 	saving   bool // an upkeep is under way
 	history  history
 	clock    *logclock.Clock
@@ -108,6 +112,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, checkpoints: c.checkpoints,
 		registry: &c.registry, metrics: c.metrics, log: c.cfg.Log.WithField("shard", shard),
 		names:    make(map[string]subjectName),
+		prepares: make(map[string]string), aborts: c.subjects.Abort(shard), finishes: c.subjects.Finished(shard),
 		live:     make(map[messages.ID]*live),
 		waiting:  make(map[messages.ID][]string),
 		aborting: make(map[messages.ID]time.Time),
@@ -213,13 +218,14 @@ func (l *leader) subscribe() (subscriptions []*nats.Subscription, err error) {
 
 // lead is the leader's life between replay and drain, which begins when ctx ends; work outlives it.
 func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscription) error {
-	ticker := time.NewTicker(tick)
+	ticker, upkeepTicker := time.NewTicker(tick), time.NewTicker(upkeep)
 	defer ticker.Stop()
-	upkeepTicker := time.NewTicker(upkeep)
 	defer upkeepTicker.Stop()
 	var deadline <-chan time.Time
 	stopping := ctx.Done()
 	for {
+		l.append.Hold() // what one round appends to the log leaves together
+		var err error
 		select {
 		case <-stopping:
 			stopping = nil
@@ -227,15 +233,14 @@ func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscript
 			deadline = time.After(l.cfg.DrainTimeout)
 			l.unsubscribe(subscriptions[1:]) // done still comes
 		case <-deadline:
+			l.append.Release()
 			return nil
 		case <-ticker.C:
 			l.onTick()
 		case <-upkeepTicker.C:
 			l.upkeep(work)
 		case msg := <-l.tail:
-			if err := l.onLog(msg); err != nil {
-				return err
-			}
+			err = l.onLog(msg)
 		case msg := <-l.submits:
 			l.onSubmit(msg)
 		case msg := <-l.waits:
@@ -249,7 +254,11 @@ func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscript
 		case call := <-l.calls:
 			call()
 		}
-		if err := l.burst(); err != nil {
+		if err == nil {
+			err = l.burst()
+		}
+		l.append.Release()
+		if err != nil {
 			return err
 		}
 		l.flush()
@@ -341,7 +350,7 @@ func (l *leader) abortOverdue(now time.Time) {
 
 func (l *leader) appendAbort(id messages.ID, reason string) {
 	l.scratch.record = messages.AppendAbort(l.scratch.record[:0], &messages.Abort{Tx: id, Reason: messages.CutReason(reason)})
-	l.write(l.subjects.Abort(l.shard), id)
+	l.write(l.aborts, id)
 	crash.Here("coordinator.abort.appended")
 }
 
@@ -354,11 +363,20 @@ func (l *leader) write(subject string, id messages.ID) {
 
 // writeFinished notes in the log which transactions are finished.
 func (l *leader) writeFinished() {
-	subject := l.subjects.Finished(l.shard)
 	for i := range l.finished {
 		l.scratch.record = messages.AppendFinished(l.scratch.record[:0], &l.finished[i])
-		l.write(subject, l.finished[i].Tx)
+		l.write(l.finishes, l.finished[i].Tx)
 		crash.Here("coordinator.finished.appended")
 	}
 	l.finished = l.finished[:0]
+}
+
+// prepareSubject is where a participant's prepares go. Names are registered ones, so there are not many.
+func (l *leader) prepareSubject(participant string) string {
+	subject, ok := l.prepares[participant]
+	if !ok {
+		subject = l.subjects.Prepare(l.shard, participant)
+		l.prepares[participant] = subject
+	}
+	return subject
 }

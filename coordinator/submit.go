@@ -124,7 +124,7 @@ func (l *leader) admit(sub *messages.Submission, size int) *messages.Answer {
 	}
 	open, remembered := l.fold.Len()
 	switch {
-	case l.full:
+	case l.full || l.room.full():
 		return overloaded(sub.Tx, "the log is full: finish open transactions, or raise its size")
 	case open >= l.cfg.MaxOpen || len(l.live) >= l.cfg.MaxOpen:
 		return overloaded(sub.Tx, fmt.Sprintf("%d transactions are open in the shard, as many as may be", l.cfg.MaxOpen))
@@ -176,13 +176,14 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 	}
 	l.live[sub.Tx] = waiting
 	l.liveBytes += size
+	l.room.take(size, len(missing))
 	for _, name := range missing {
 		p.Operations = operationsFor(sub, name, p.Operations[:0])
 		if len(p.Operations) == 0 { // a repeated submission that is another transaction than the first
 			continue
 		}
 		l.scratch.record = messages.AppendPrepare(l.scratch.record[:0], p)
-		l.write(l.subjects.Prepare(l.shard, name), sub.Tx)
+		l.write(l.prepareSubject(name), sub.Tx)
 		crash.Here("coordinator.prepare.appended")
 	}
 }

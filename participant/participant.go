@@ -308,11 +308,35 @@ func waitFor(ctx context.Context, end func()) bool {
 func (p *Participant) do(event func(b *protocol.Branches, now int64)) {
 	p.mu.Lock()
 	event(p.branches, p.clock.Now())
+	p.carryOut()
+}
+
+// carryOut carries out the branches' steps; mu is held, and given up. Votes and dones come first, and each kind leaves
+// together; what may wait for a handler's place comes then.
+func (p *Participant) carryOut() {
 	steps := p.branches.Take()
 	p.mu.Unlock()
+	if len(steps) == 0 {
+		return
+	}
+	p.votes.Hold()
+	p.dones.Hold()
+	for i := range steps {
+		switch s := &steps[i]; s.Kind {
+		case protocol.CastVote:
+			p.cast(s)
+		case protocol.SendDone:
+			p.answer(s)
+		}
+	}
+	p.votes.Release()
+	p.dones.Release()
 	for i := range steps {
 		p.perform(&steps[i])
 	}
+	p.mu.Lock()
+	p.branches.Spent(steps)
+	p.mu.Unlock()
 }
 
 func (p *Participant) perform(s *protocol.Step) {
@@ -321,21 +345,22 @@ func (p *Participant) perform(s *protocol.Step) {
 		p.caller.prepare(s.Token.(*prepared).branch)
 	case protocol.AskFinish:
 		p.caller.finish(Outcome{Tx: s.Tx, Commit: s.Outcome == messages.Committed})
-	case protocol.CastVote:
-		p.cast(s)
 	case protocol.AckPrepare:
 		p.ack(s.Token.(*prepared).delivery)
-	case protocol.SendDone:
-		record := messages.AppendDone(make([]byte, 0, 96), &s.Done)
-		// A done that is not sent is asked for again.
-		_ = p.dones.Append(context.Background(), s.Reply, record, struct{}{})
+	case protocol.CastVote, protocol.SendDone: // carried out already
 	}
+}
+
+// answer gives a done to be sent. One that is not sent is asked for again.
+func (p *Participant) answer(s *protocol.Step) {
+	record := messages.AppendDone(make([]byte, 0, 96), &s.Done)
+	_ = p.dones.Append(context.Background(), s.Reply, record, struct{}{})
 }
 
 // cast gives a vote to the group commit. When that drains already, the vote is cast by who takes the branch up next.
 func (p *Participant) cast(s *protocol.Step) {
 	record := messages.AppendVote(make([]byte, 0, 96), &messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held})
-	_ = p.votes.Append(context.Background(), p.subjects.Vote(s.Shard, p.cfg.Name), record, s.Tx)
+	_ = p.votes.Append(context.Background(), p.marks.voteSubject(s.Shard), record, s.Tx)
 }
 
 // voted hears, in a lane's goroutine, that the log has a message of votes.
@@ -350,11 +375,7 @@ func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, 
 	for _, tx := range txs {
 		p.branches.Voted(tx, sequence, now)
 	}
-	steps := p.branches.Take()
-	p.mu.Unlock()
-	for i := range steps {
-		p.perform(&steps[i]) // it follows no vote: the lane's own goroutine must not wait for room in it
-	}
+	p.carryOut() // no vote follows: the lane's own goroutine must not wait for room in it
 }
 
 func (p *Participant) sendDone(_ context.Context, subject string, body []byte) (uint64, error) {

@@ -46,6 +46,13 @@ func (w *watermarks) sequences() []uint64 {
 	return sequences
 }
 
+// voteSubject is where this participant's votes in a shard go.
+func (w *watermarks) voteSubject(shard int) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.shards[shard].votes
+}
+
 // check compares what is remembered with what a coordinator says of the logs, and takes over the rest. Before is what
 // sequences said before the coordinator was asked: votes that were stored since are not in its answer.
 func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages.ShardInfo, before []uint64) error {

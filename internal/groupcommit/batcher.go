@@ -42,10 +42,13 @@ type Batcher[T any] struct {
 	active int           // lanes whose goroutine runs
 	idle   chan struct{} // closed when draining and active is 0
 	closed bool
+	// held counts the Holds that are not released; parked are the lanes that have begun to fill meanwhile.
+	held   int
+	parked []*lane[T]
 }
 
 // lane is one subject's records. Invariant: its goroutine runs exactly while queue is not empty or a message is under
-// way.
+// way, unless the lane is parked.
 type lane[T any] struct {
 	subject string
 	queue   []*message[T]
@@ -92,6 +95,7 @@ func (b *Batcher[T]) Append(ctx context.Context, subject string, record []byte, 
 			b.mu.Unlock()
 			return nil
 		}
+		b.unpark() // who waits for room must not wait for a Release
 		if l.room == nil {
 			l.room = make(chan struct{})
 		}
@@ -133,12 +137,43 @@ func (b *Batcher[T]) room(l *lane[T], size int) *message[T] {
 	return m
 }
 
+// start has a lane's goroutine run; one that begins while the batcher is held counts as active, but is parked.
 func (b *Batcher[T]) start(l *lane[T]) {
-	if !l.running {
-		l.running = true
-		b.active++
+	if l.running {
+		return
+	}
+	l.running = true
+	b.active++
+	if b.held > 0 {
+		b.parked = append(b.parked, l)
+		return
+	}
+	go b.run(l)
+}
+
+// Hold is for one who is about to append a burst: until its Release no idle lane sets off, so that the burst's first
+// record does not leave alone. Between the two nothing may wait for anything but room in a lane.
+func (b *Batcher[T]) Hold() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held++
+}
+
+// Release ends a Hold.
+func (b *Batcher[T]) Release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held--; b.held == 0 {
+		b.unpark()
+	}
+}
+
+func (b *Batcher[T]) unpark() {
+	for _, l := range b.parked {
 		go b.run(l)
 	}
+	clear(b.parked)
+	b.parked = b.parked[:0]
 }
 
 // run sends a lane's messages one after the other until there are none.

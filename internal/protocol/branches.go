@@ -217,10 +217,10 @@ func (b *Branches) Voted(tx messages.ID, sequence uint64, now int64) {
 		return
 	}
 	br.voting, br.stored, br.votedAt = false, true, sequence
+	b.ack(tx, br) // also when the outcome is here already: it may take long to apply, and is sent again without the prepare
 	if br.outcome != messages.Undecided {
 		return
 	}
-	b.ack(tx, br)
 	if br.vote != messages.VoteYes {
 		delete(b.branches, tx)
 		return
@@ -366,11 +366,22 @@ func (b *Branches) Working(now int64) {
 	}
 }
 
-// Take gives the steps since the last Take, in order. The slice is the caller's.
+// Take gives the steps since the last Take, in order. The slice is the caller's, until it gives it back with Spent.
 func (b *Branches) Take() []Step {
 	taken := b.steps
 	b.steps = nil
 	return taken
+}
+
+// maxSpent bounds the steps of a slice that is used again.
+const maxSpent = 4096
+
+// Spent gives back a slice of Take's whose steps were carried out, to be used again.
+func (b *Branches) Spent(steps []Step) {
+	if b.steps == nil && cap(steps) <= maxSpent {
+		clear(steps)
+		b.steps = steps[:0]
+	}
 }
 
 // Len counts the branches in hand, and those of them that are in doubt.

@@ -3,10 +3,9 @@
 package protocol
 
 // A leader takes a transaction that it does not know only while its id is young: from AcceptAge before to AcceptAhead
-// after the leader's time, which is the later of its clock and the log time. It gives it the expiry max(that time, the
-// id's time) + timeout. So all prepares of one submission, whichever leaders wrote them, expire within AcceptAge +
-// AcceptAhead of each other, and a transaction may be forgotten once log time has passed its expiry by that much: whatever
-// still arrives for it is dead, and no leader takes its id again. Both are in milliseconds.
+// after the leader's time, which is the latest of its clock, the server's and the log time. It gives it the expiry max(that
+// time, the id's time) + timeout. So a leader that lags, and knows neither what was forgotten nor the floor, does not take
+// an old id for a new one; the floor (Checkpoint) keeps out the others. Both are in milliseconds.
 const (
 	AcceptAge   = 60_000
 	AcceptAhead = 10_000
