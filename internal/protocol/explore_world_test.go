@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package protocol
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/assent-tx/assent/messages"
+)
+
+// This is the formal model of Assent. A world is everything there is: the log, what is on its way, the coordinators and
+// the participants' instances with the real Fold, Delivery and Branches in them, and the participants' stores. Its
+// successors (explore_steps_test.go) are whatever may happen next; the rules that must hold in each are in
+// explore_rules_test.go, the search in explore_test.go.
+//
+//   - Core messages (commit, rollback, done) are a set that only grows: each may arrive at any time, any number of times, or never.
+//   - A publish is on its way until it is appended, in any order, also long after its writer died.
+//   - A prepare is delivered to any instance; again when that instance died, and for a price from the budget when it did not, or
+//     when the prepare was acknowledged.
+//   - Coordinators and instances crash at any moment, and what they had in memory is gone.
+
+// scope is a small world to explore, and what may go wrong in it.
+type scope struct {
+	name   string
+	states int
+	// participants are how many there are (1 or 2); the first has that many instances, the second has one.
+	participants, instances int
+	leaders                 int
+	// transactions are submitted submits times each, to any leader.
+	transactions, submits int
+	// answers are what the participants' Prepare may say.
+	answers [2][]messages.Vote
+	// What may happen, how often: moments that pass, crashes, prepares delivered once more, publishes appended twice, handlers
+	// that fail, votes repeated by who is in doubt, timestamps out of order, checkpoints with trimming, messages that are none.
+	moments, crashes, redeliveries, duplicates, failures, doubts, skews, checkpoints, garbage int
+	// lag is by how many moments the clocks of the last leader and of the last instance are slow.
+	lag int64
+	// maxLog bounds the log: what does not fit is never appended.
+	maxLog int
+	// timeout is a transaction's, window the fold's and the leaders', in milliseconds; a moment is 1000.
+	timeout, window int64
+	// noInDoubt: the first participant's handler cannot list what it holds prepared when an instance starts.
+	noInDoubt bool
+	// begin, when there is one, leads from the beginning to where the exploration starts.
+	begin func(*universe)
+	// rule changes the model, to show that the exploration finds what it is for.
+	rule mutation
+}
+
+// mutation is a rule of the model that is broken on purpose.
+type mutation string
+
+const (
+	tellEarly     mutation = "a leader tells its clients that a transaction timed out by its own clock, before the log says so"
+	storeLower    mutation = "an older checkpoint replaces a newer one"
+	ackEarly      mutation = "a participant acknowledges a prepare before its vote is stored"
+	forgetfulHand mutation = "a handler forgets a committed transaction at once, and prepares it again"
+	noReplay      mutation = "a leader starts at the end of the log"
+)
+
+const (
+	moment  = int64(1000) // milliseconds
+	dayZero = 10 * moment // the time at which a world begins
+	maxTx   = 2
+	nobody  = -1
+	gone    = -2 // acknowledged
+)
+
+// entry is a message of the log.
+type entry struct {
+	at          int64
+	kind        messages.Kind
+	participant int
+	data        string
+	tx          int
+}
+
+// publish is a message on its way to the log; worker casts it and waits for the acknowledgement, nobody when it is dead or none.
+type publish struct {
+	entry
+	worker int
+}
+
+// packet is a core message: an effect (Outcome not Undecided) to a participant, or a done of it.
+type packet struct {
+	participant int
+	outcome     messages.Outcome
+	effect      messages.Effect
+	done        messages.Done
+}
+
+// leader is a coordinator that leads, or believes so.
+type leader struct {
+	fold     *Fold
+	delivery *Delivery
+	// waiting are the transactions, as bits, that a client waits for here.
+	waiting uint8
+	// knows and owes are the digests of the fold and of the delivery.
+	knows, owes digest
+}
+
+// worker is an instance of a participant.
+type worker struct {
+	branches *Branches
+	calls    []call
+	// stored are votes that the log has, which this instance has not heard yet.
+	stored []storedVote
+	digest digest
+}
+
+// call is a call of a handler that was asked for; ran when the store has done it and the answer is on its way.
+type call struct {
+	kind    StepKind
+	tx      int
+	outcome messages.Outcome
+	ran     bool
+	vote    messages.Vote
+}
+
+type storedVote struct {
+	tx       int
+	sequence uint64
+}
+
+// phase is what a participant's store holds of a transaction.
+type phase uint8
+
+const (
+	absent phase = iota
+	prepared
+	committed
+)
+
+// branchStore is a participant's store, for one transaction. The handler keeps the contract: whatever is asked again is
+// answered as before.
+type branchStore struct {
+	phase phase
+	// applied counts commits that changed something, undone the rollbacks that did.
+	applied, undone uint8
+}
+
+// budget is what may still happen.
+type budget struct {
+	moments, crashes, redeliveries, duplicates, failures, doubts, skews, checkpoints, garbage uint8
+	submits                                                                                   [maxTx]uint8
+}
+
+// universe is a state of the world. It is never changed once it is made; successors share what they did not change.
+type universe struct {
+	scope      *scope
+	now        int64
+	log        []entry
+	truths     [maxTx]truth
+	holders    []int8 // for each entry of the log: who holds its delivery, nobody, or gone
+	trimmed    uint64
+	checkpoint Checkpoint
+	flying     []publish
+	packets    []packet
+	leaders    [2]*leader
+	workers    [3]*worker
+	stores     [2][maxTx]branchStore
+	// told are the outcomes that clients were told, as bits.
+	told   [maxTx]uint8
+	left   budget
+	broken string
+}
+
+var (
+	names = [2]string{"a", "b"}
+	ids   = [maxTx]messages.ID{newID(1), newID(2)}
+)
+
+// newID is minted at the world's first moment.
+func newID(n byte) messages.ID {
+	var id messages.ID
+	binary.BigEndian.PutUint64(id[:8], uint64(dayZero)<<16)
+	id[6], id[8], id[15] = 0x70, 0x80, n
+	return id
+}
+
+func txOf(id messages.ID) int { return int(id[15]) - 1 }
+
+func newUniverse(s *scope) *universe {
+	w := &universe{scope: s, now: dayZero, left: budget{
+		moments: uint8(s.moments), crashes: uint8(s.crashes), redeliveries: uint8(s.redeliveries), duplicates: uint8(s.duplicates),
+		failures: uint8(s.failures), doubts: uint8(s.doubts), skews: uint8(s.skews), checkpoints: uint8(s.checkpoints), garbage: uint8(s.garbage),
+	}}
+	for tx := range s.transactions {
+		w.left.submits[tx] = uint8(s.submits)
+	}
+	for i := range s.leaders {
+		w.startLeader(i)
+	}
+	for i := range s.workers() {
+		w.startWorker(i)
+	}
+	if s.begin != nil {
+		s.begin(w)
+	}
+	return w
+}
+
+func (s *scope) workers() int { return s.instances + s.participants - 1 }
+
+// participantOf is whose instance a worker is.
+func (s *scope) participantOf(worker int) int {
+	if worker < s.instances {
+		return 0
+	}
+	return 1
+}
+
+// next is a copy of w that may be changed, as far as it is not shared.
+func (w *universe) next() *universe {
+	n := *w
+	n.log = n.log[:len(n.log):len(n.log)]
+	return &n
+}
+
+// leader gives a copy of a leader, in place of the one that is shared.
+func (w *universe) leader(i int) *leader {
+	l := *w.leaders[i]
+	l.fold, l.delivery = deepCopy(l.fold), deepCopy(l.delivery)
+	w.leaders[i] = &l
+	return &l
+}
+
+func (l *leader) seal() { l.knows, l.owes = digestOf(l.fold), digestOf(l.delivery) }
+
+func (w *universe) worker(i int) *worker {
+	k := *w.workers[i]
+	k.branches = deepCopy(k.branches)
+	k.calls, k.stored = slices.Clone(k.calls), slices.Clone(k.stored)
+	w.workers[i] = &k
+	return &k
+}
+
+func (k *worker) seal() {
+	slices.SortFunc(k.calls, func(a, b call) int { return a.tx - b.tx })
+	slices.SortFunc(k.stored, func(a, b storedVote) int { return int(a.sequence) - int(b.sequence) })
+	b := appendValue(appendValue(nil, reflect.ValueOf(k.calls)), reflect.ValueOf(k.stored))
+	k.digest = digestBytes(digestOf(k.branches).append(b))
+}
+
+func (d digest) append(b []byte) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, d[0]), d[1])
+}
+
+// clockOf is the clock of a leader or a worker: the last one's is slow.
+func (w *universe) clockOf(i, count int) int64 {
+	if i == count-1 && count > 1 {
+		return w.now - w.scope.lag*moment
+	}
+	return w.now
+}
+
+func (w *universe) leaderClock(i int) int64 { return w.clockOf(i, w.scope.leaders) }
+func (w *universe) workerClock(i int) int64 { return w.clockOf(i, w.scope.workers()) }
+
+// digest of the world: leaders with the same clock are exchangeable.
+func (w *universe) digest() digest {
+	b := make([]byte, 0, 512)
+	b = binary.AppendVarint(b, w.now)
+	for i := range w.log {
+		b = w.log[i].append(b)
+		b = append(b, byte(w.holders[i]))
+	}
+	b = append(b, 0xff)
+	b = binary.AppendUvarint(b, w.trimmed)
+	b = appendValue(b, reflect.ValueOf(w.checkpoint))
+	for _, p := range w.flying {
+		b = append(p.append(b), byte(p.worker))
+	}
+	b = append(b, 0xfe)
+	for i := range w.packets {
+		b = w.packets[i].append(b)
+	}
+	b = append(b, 0xfd)
+	var parts [][]byte
+	for _, l := range w.leaders {
+		part := []byte{}
+		if l != nil {
+			part = l.owes.append(l.knows.append([]byte{l.waiting}))
+		}
+		parts = append(parts, part)
+	}
+	if w.scope.lag == 0 {
+		slices.SortFunc(parts, bytes.Compare)
+	}
+	for _, k := range w.workers {
+		part := []byte{}
+		if k != nil {
+			part = k.digest.append(part)
+		}
+		parts = append(parts, part)
+	}
+	for _, part := range parts {
+		b = append(append(b, byte(len(part))), part...)
+	}
+	for p := range w.stores {
+		for _, s := range w.stores[p] {
+			b = append(b, byte(s.phase), s.applied, s.undone)
+		}
+	}
+	l := w.left
+	b = append(b, w.told[:]...)
+	b = append(b, l.moments, l.crashes, l.redeliveries, l.duplicates, l.failures, l.doubts, l.skews, l.checkpoints, l.garbage)
+	b = append(b, l.submits[:]...)
+	return digestBytes(b)
+}
+
+func (e *entry) append(b []byte) []byte {
+	b = binary.AppendVarint(b, e.at)
+	b = append(b, byte(e.kind), byte(e.participant))
+	return append(append(b, e.data...), 0)
+}
+
+func (p *packet) append(b []byte) []byte {
+	b = append(b, byte(p.participant), byte(p.outcome))
+	if p.outcome != messages.Undecided {
+		return messages.AppendEffect(b, &p.effect)
+	}
+	return messages.AppendDone(b, &p.done)
+}
+
+// publish puts a record on its way to the log.
+func (w *universe) publish(p publish) {
+	flying := slices.Clone(w.flying)
+	for _, other := range flying {
+		if other.entry == p.entry && p.worker == nobody {
+			return // a leader that writes the same again
+		}
+	}
+	flying = append(flying, p)
+	slices.SortFunc(flying, comparePublish)
+	w.flying = flying
+}
+
+func comparePublish(a, b publish) int {
+	if c := bytes.Compare(a.append(nil), b.append(nil)); c != 0 {
+		return c
+	}
+	return a.worker - b.worker
+}
+
+// send puts a core message into the network.
+func (w *universe) send(p packet) {
+	key := p.append(nil)
+	at, found := slices.BinarySearchFunc(w.packets, key, func(q packet, key []byte) int { return bytes.Compare(q.append(nil), key) })
+	if !found {
+		w.packets = slices.Insert(slices.Clone(w.packets), at, p)
+	}
+}
+
+func (w *universe) breaks(format string, args ...any) {
+	if w.broken == "" {
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
