@@ -53,7 +53,7 @@ func (s *shell) take() {
 			if s.calls[step.Tx] != nil {
 				s.t.Fatalf("two calls for %s at once", step.Tx)
 			}
-			if step.Kind == AskPrepare && (s.now > step.Expires || s.owed[step.Token.(int)] != step.Tx) {
+			if step.Kind == AskPrepare && (s.now > step.Expires || s.owed[number(step.Token)] != step.Tx) {
 				s.t.Fatalf("asked to prepare %s at %d, which expires at %d, as %v", step.Tx, s.now, step.Expires, step.Token)
 			}
 			s.calls[step.Tx] = &shellCall{step.Kind, step.Outcome, s.seen[step.Tx]}
@@ -64,7 +64,7 @@ func (s *shell) take() {
 			}
 			s.votes[step.Tx] = step.Vote
 		case AckPrepare:
-			token := step.Token.(int)
+			token := number(step.Token)
 			if s.owed[token] != step.Tx {
 				s.t.Fatalf("token %d acknowledged for %s; owed %v", token, step.Tx, s.owed)
 			}
@@ -77,6 +77,15 @@ func (s *shell) take() {
 			s.done(step.Done)
 		}
 	}
+}
+
+// number is the token that a delivery had.
+func number(token any) int {
+	n, ok := token.(int)
+	if !ok {
+		panic(fmt.Sprintf("token %v", token))
+	}
+	return n
 }
 
 // done: it covers nothing that this instance cannot know of.

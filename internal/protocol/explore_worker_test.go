@@ -134,7 +134,7 @@ func (w *universe) settle(i int, k *worker) {
 
 func (w *universe) acknowledge(token any) {
 	w.holders = slices.Clone(w.holders)
-	w.holders[token.(int)] = gone
+	w.holders[number(token)] = gone
 }
 
 // callSteps let the store do what the handler was called for, or its answer arrive.
