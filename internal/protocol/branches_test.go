@@ -286,3 +286,25 @@ func TestBranchesSettledBounded(t *testing.T) {
 		t.Error("the oldest are to be forgotten, and only they")
 	}
 }
+
+// TestBranchesSpent: steps that were carried out make room for others, unless there is room already or they were very many.
+func TestBranchesSpent(t *testing.T) {
+	b := NewBranches(BranchesConfig{})
+	recall := func(n byte) { b.Recall(messages.ID{6: 0x70, 8: 0x80, 15: n}, 0) }
+	recall(1)
+	first := b.Take()
+	b.Spent(first)
+	recall(2)
+	if again := b.Take(); len(again) != 1 || again[0].Tx[15] != 2 || &again[0] != &first[0] {
+		t.Errorf("%v is not made where the first was", again)
+	}
+	recall(3)
+	b.Spent(first)
+	if taken := b.Take(); len(taken) != 1 || taken[0].Tx[15] != 3 {
+		t.Errorf("%v: steps that wait were lost", taken)
+	}
+	b.Spent(make([]Step, maxSpent+1))
+	if b.steps != nil {
+		t.Error("a very large slice is kept")
+	}
+}
