@@ -353,8 +353,8 @@ func TestAbortShowAndRetry(t *testing.T) {
 	for _, r := range timeline.Records {
 		kinds = append(kinds, r.Kind)
 	}
-	if got := strings.Join(kinds, " "); got != "prepare prepare abort finished" {
-		t.Errorf("the timeline is %q, want prepare prepare abort finished", got)
+	if got := strings.Join(kinds, " "); got != "prepare prepare abort finished" { //nolint:dupword // one for each participant
+		t.Errorf("the timeline is %q, want two prepares, abort, finished", got)
 	}
 	if last := timeline.Records[len(timeline.Records)-1]; !strings.Contains(string(last.Record), "rolled forward by hand") {
 		t.Errorf("the heuristic is not in %s", last.Record)

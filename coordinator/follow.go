@@ -50,6 +50,7 @@ func (l *leader) replay(ctx context.Context) error {
 		return fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
 	end := info.State.LastSeq
+	l.room = room{limit: info.Config.MaxBytes, bytes: int64(info.State.Bytes)}
 	l.history.begin(&info.State)
 	l.replayed = false
 	l.fold.Replay()

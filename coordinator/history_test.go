@@ -53,9 +53,8 @@ func TestHistoryNeverPassesTheCheckpoint(t *testing.T) {
 
 func TestHistoryIsBounded(t *testing.T) {
 	h := &history{keep: 10 * time.Second, keepBytes: 1 << 40}
-	now := int64(0)
 	for i := range 100_000 {
-		now = int64(i * 10) // a hundred messages a second, for 1000 s
+		now := int64(i * 10) // a hundred messages a second, for 1000 s
 		h.saw(uint64(i+1), now, 100)
 		if i%100 == 0 {
 			h.trimmed = max(h.trimmed, h.horizon(uint64(i+1), now))

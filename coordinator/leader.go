@@ -184,6 +184,7 @@ func (l *leader) newBatcher(ctx context.Context) *groupcommit.Batcher[messages.I
 			l.log.WithError(err).WithField("subject", subject).Debug("publish failed; trying again")
 		}}),
 		Settled:  l.onPublished,
+		MaxBytes: groupcommit.MaxBytes(l.nc),
 		MaxQueue: 1 << 16, // bounded by admission: see maxLiveBytes
 	})
 }

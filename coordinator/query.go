@@ -122,6 +122,7 @@ func timelineEntry(meta *jetstream.MsgMetadata, kind messages.Kind, participant 
 		e.Writer = participant
 	case messages.KindPrepare:
 		e.To = participant
+	default:
 	}
 	if json.Valid(line) {
 		e.Record = slices.Clone(line)

@@ -268,6 +268,7 @@ func isFull(err error) bool {
 	case 10077, // maximum messages or bytes exceeded
 		10023, 10028, 10047: // insufficient resources, storage exceeded, insufficient storage
 		return true
+	default:
+		return false
 	}
-	return false
 }

@@ -27,7 +27,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("embedded: data directory %s is not usable: %w", dir, err)
 	}
 	if err := lockFile(f); err != nil {
-		defer f.Close()
+		defer func() { _ = f.Close() }() // nothing was written
 		if errors.Is(err, errHeld) {
 			return nil, fmt.Errorf("%w: %s is in use%s: stop that server, or choose another directory", ErrLocked, dir, holder(f))
 		}

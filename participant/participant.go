@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
@@ -62,7 +61,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 		return nil, fmt.Errorf("participant: %w", err)
 	}
 	p := &Participant{
-		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix}, instance: uuid.NewString(),
+		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix}, instance: messages.NewID().String(),
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
 		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
 	}
@@ -327,6 +326,7 @@ func (p *Participant) carryOut() {
 			p.cast(s)
 		case protocol.SendDone:
 			p.answer(s)
+		default: // below
 		}
 	}
 	p.votes.Release()
@@ -342,25 +342,30 @@ func (p *Participant) carryOut() {
 func (p *Participant) perform(s *protocol.Step) {
 	switch s.Kind {
 	case protocol.AskPrepare:
-		p.caller.prepare(s.Token.(*prepared).branch)
+		p.caller.prepare(record(s).branch)
 	case protocol.AskFinish:
 		p.caller.finish(Outcome{Tx: s.Tx, Commit: s.Outcome == messages.Committed})
 	case protocol.AckPrepare:
-		p.ack(s.Token.(*prepared).delivery)
+		p.ack(record(s).delivery)
 	case protocol.CastVote, protocol.SendDone: // carried out already
 	}
 }
 
+// record is what a step is about: onPrepare gave it with the prepare.
+func record(s *protocol.Step) *prepared {
+	return s.Token.(*prepared) //nolint:errcheck // nothing else is ever given
+}
+
 // answer gives a done to be sent. One that is not sent is asked for again.
 func (p *Participant) answer(s *protocol.Step) {
-	record := messages.AppendDone(make([]byte, 0, 96), &s.Done)
-	_ = p.dones.Append(context.Background(), s.Reply, record, struct{}{})
+	done := messages.AppendDone(make([]byte, 0, 96), &s.Done)
+	_ = p.dones.Append(context.Background(), s.Reply, done, struct{}{})
 }
 
 // cast gives a vote to the group commit. When that drains already, the vote is cast by who takes the branch up next.
 func (p *Participant) cast(s *protocol.Step) {
-	record := messages.AppendVote(make([]byte, 0, 96), &messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held})
-	_ = p.votes.Append(context.Background(), p.marks.voteSubject(s.Shard), record, s.Tx)
+	vote := messages.AppendVote(make([]byte, 0, 96), &messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held})
+	_ = p.votes.Append(context.Background(), p.marks.voteSubject(s.Shard), vote, s.Tx)
 }
 
 // voted hears, in a lane's goroutine, that the log has a message of votes.

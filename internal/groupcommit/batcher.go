@@ -35,7 +35,7 @@ type Config[T any] struct {
 // called by many goroutines at once.
 type Batcher[T any] struct {
 	cfg    Config[T]
-	ctx    context.Context // ends what is under way; see New
+	ctx    context.Context //nolint:containedctx // ends what is under way, which outlives every Append; see New
 	mu     sync.Mutex
 	lanes  map[string]*lane[T]
 	free   []*message[T]

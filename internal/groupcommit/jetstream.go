@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"github.com/assent-tx/assent/messages"
 )
@@ -57,7 +56,7 @@ func Log(js jetstream.JetStream, cfg LogConfig) Send {
 		cfg.Backoff = 20 * time.Millisecond
 	}
 	cfg.reconnects = &reconnects{nc: js.Conn(), waiting: make(map[uint64]context.CancelFunc)}
-	writer := nuid.Next()
+	writer := messages.NewID().String()
 	var count atomic.Uint64
 	return func(ctx context.Context, subject string, body []byte) (uint64, error) {
 		id := writer + "-" + strconv.FormatUint(count.Add(1), 36)

@@ -95,7 +95,11 @@ func BenchmarkCheckpoint(b *testing.B) {
 	f := NewFold(FoldConfig{Window: 1, Remember: 1_000_000}, Checkpoint{})
 	l := newLoad(512)
 	for l.n < 500_000 {
-		l.round(func(m testMessage) { f.Message(m.sequence, m.at, m.kind, m.participant, m.data) })
+		l.round(func(m testMessage) {
+			if err := f.Message(m.sequence, m.at, m.kind, m.participant, m.data); err != nil {
+				b.Fatal(err)
+			}
+		})
 		f.Take()
 	}
 	for f.open = map[messages.ID]*transaction{}; len(f.open) < 65_536; {
@@ -103,7 +107,9 @@ func BenchmarkCheckpoint(b *testing.B) {
 			if m.kind != messages.KindPrepare {
 				m.data = nil
 			}
-			f.Message(m.sequence, m.at, m.kind, m.participant, m.data)
+			if err := f.Message(m.sequence, m.at, m.kind, m.participant, m.data); err != nil {
+				b.Fatal(err)
+			}
 		})
 	}
 	for b.Loop() {

@@ -123,6 +123,7 @@ func (d *Delivery) enqueue(tx messages.ID, owed *debt) {
 		return
 	case underWay:
 		owed.peer.underWay--
+	case settled: // open again
 	}
 	owed.state = queued
 	owed.peer.push(tx)

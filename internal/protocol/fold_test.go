@@ -355,29 +355,29 @@ func TestFoldManyParticipants(t *testing.T) {
 	}
 	id := testID(1, 1)
 	f := NewFold(FoldConfig{}, Checkpoint{})
-	append := func(kind messages.Kind, participant string, r genRecord) {
+	read := func(kind messages.Kind, participant string, r genRecord) {
 		r.tx = id
 		m := (&genMessage{f.Sequence() + 1, 1, kind, participant, []genRecord{r}}).encode()
 		if err := f.Message(m.sequence, m.at, m.kind, m.participant, m.data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	append(messages.KindPrepare, names[63], genRecord{participants: names, expires: 9})
+	read(messages.KindPrepare, names[63], genRecord{participants: names, expires: 9})
 	for i, name := range names {
 		if outcome, _, _, _ := f.Lookup(id); outcome != messages.Undecided {
 			t.Fatalf("%s after %d votes", outcome, i)
 		}
-		append(messages.KindVote, name, genRecord{vote: messages.VoteYes})
+		read(messages.KindVote, name, genRecord{vote: messages.VoteYes})
 	}
 	if outcome, _, _, _ := f.Lookup(id); outcome != messages.Committed || len(f.Take()) != 1+len(names) {
 		t.Fatalf("%s after all votes", outcome)
 	}
-	append(messages.KindFinished, "", genRecord{through: f.Sequence()})
+	read(messages.KindFinished, "", genRecord{through: f.Sequence()})
 	// Called back by one more than there is room for: that one is not answered.
 	for _, name := range names {
-		append(messages.KindVote, name, genRecord{vote: messages.VoteYes})
+		read(messages.KindVote, name, genRecord{vote: messages.VoteYes})
 	}
-	append(messages.KindVote, "stranger", genRecord{vote: messages.VoteYes})
+	read(messages.KindVote, "stranger", genRecord{vote: messages.VoteYes})
 	if got := len(f.Take()); got != 1+len(names) || f.Stats().Stranger != 1 {
 		t.Errorf("%d effects, %d strangers", got, f.Stats().Stranger)
 	}

@@ -232,7 +232,9 @@ func runMutant(t *testing.T, file, line, mutant, test string) (output string, fa
 		t.Fatalf("%s has %d times %q", file, n, line)
 	}
 	dir := t.TempDir()
-	overlay := struct{ Replace map[string]string }{make(map[string]string)}
+	overlay := struct {
+		Replace map[string]string `json:"Replace"` // as `go help build` spells it
+	}{make(map[string]string)}
 	original, err := filepath.Abs(file)
 	if err != nil {
 		t.Fatal(err)
