@@ -40,8 +40,8 @@ sim: ## The simulations and properties of the protocol, CHECKS runs each (20000)
 	.ci/sim $(CHECKS)
 
 .PHONY: soak
-soak: ## The fault tests on real servers and processes, SOAK times over (10); stops at the first failure.
-	go test -count=$(SOAK) -failfast -timeout 0 ./integration/...
+soak: ## Every fault by every other, and the large numbers, SOAK times over (10); stops at the first failure.
+	go test -count=$(SOAK) -failfast -timeout 0 ./integration/... -faults.all
 
 .PHONY: bench
 bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.
