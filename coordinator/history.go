@@ -91,7 +91,7 @@ func (l *leader) upkeep(ctx context.Context) {
 	taken := l.room.taken
 	at := l.fold.Checkpoint()
 	horizon := l.history.horizon(at.Sequence, nowMilli())
-	l.metrics.open(l.shard, l.fold)
+	l.metrics.open(l.shard, l.fold, l.delivery, nowMilli())
 	go func() { // the leader does not wait for the disk
 		timed, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()

@@ -169,6 +169,7 @@ func (l *leader) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.metrics.open(l.shard, l.fold, l.delivery, nowMilli())
 	l.onceLed.Do(func() { close(l.led) })
 	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len()}).Info("leading the shard")
 	err = l.lead(ctx, work, subscriptions)

@@ -23,6 +23,8 @@ type metrics struct {
 	publishFailures prometheus.Counter
 	openNow         *prometheus.GaugeVec
 	rememberedNow   *prometheus.GaugeVec
+	owedNow         *prometheus.GaugeVec
+	oldestNow       *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -45,9 +47,11 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		publishFailures: counter("publish_failures_total", "Publishes that failed and were tried again."),
 		openNow:         gauges("open_transactions", "Transactions that are not finished."),
 		rememberedNow:   gauges("remembered_transactions", "Finished transactions that are remembered to recognise repeats."),
+		owedNow:         gauges("owed_outcomes", "Outcomes that participants have not said to be done."),
+		oldestNow:       gauges("oldest_owed_outcome_seconds", "Age of the oldest of them; 0 when there is none."),
 	}
 	for _, collector := range []prometheus.Collector{
-		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow,
+		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow,
 	} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
@@ -65,9 +69,17 @@ func (m *metrics) message(records int) {
 	m.logMessages.Inc()
 }
 
-func (m *metrics) open(shard int, fold *protocol.Fold) {
+// open tells what is open in a shard now, in Unix milliseconds.
+func (m *metrics) open(shard int, fold *protocol.Fold, delivery *protocol.Delivery, now int64) {
 	open, remembered := fold.Len()
+	owed, oldest := 0, now
+	for _, debt := range delivery.Debts(nil) {
+		owed += debt.Outcomes
+		oldest = min(oldest, debt.Since)
+	}
 	label := strconv.Itoa(shard)
 	m.openNow.WithLabelValues(label).Set(float64(open))
 	m.rememberedNow.WithLabelValues(label).Set(float64(remembered))
+	m.owedNow.WithLabelValues(label).Set(float64(owed))
+	m.oldestNow.WithLabelValues(label).Set(float64(now-oldest) / 1000)
 }
