@@ -159,7 +159,7 @@ var (
 	sequences  = regexp.MustCompile(`"(vote|through|seq)":(\d+)`)
 	expires    = regexp.MustCompile(`"expires":(\d{13})\b`)
 	created    = regexp.MustCompile(`"incarnation":"[^"]*"`)
-	nuid       = regexp.MustCompile(`^([0-9A-Za-z]{22})-[0-9a-z]+$`)
+	writer     = regexp.MustCompile(`^[0-9a-f-]{36}-[0-9a-z]+$`)
 )
 
 func (w *wire) subject(subject string) string {
@@ -179,9 +179,9 @@ func (w *wire) subject(subject string) string {
 
 // messageID stands a fixed writer in for the leader's, and counts its messages in the order of the document.
 func (w *wire) messageID(id string) string {
-	if nuid.MatchString(id) {
+	if writer.MatchString(id) {
 		if w.writers[id] == "" {
-			w.writers[id] = fmt.Sprintf("pB5Rk0XoTzkq8qN3bX1uWc-%d", len(w.writers)+1)
+			w.writers[id] = fmt.Sprintf("019ac7c2-6f00-7a3c-8c1d-2f4b6a8e0c12-%d", len(w.writers)+1)
 		}
 		return w.writers[id]
 	}
