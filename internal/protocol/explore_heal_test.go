@@ -48,6 +48,11 @@ func (w *universe) healRound(round int) {
 	w.now += moment
 	w.flush()
 	for i := range w.scope.leaders {
+		if w.at(i) < w.trimmed { // it finds out with the next message: life goes on
+			w.append(garbage, w.now)
+		}
+	}
+	for i := range w.scope.leaders {
 		w.healLeader(i)
 	}
 	packets := w.packets

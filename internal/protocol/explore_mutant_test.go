@@ -98,6 +98,11 @@ var coreMutants = []struct{ name, file, line, mutant, scope string }{
 		"committed-once",
 	},
 	{
+		"a forgotten transaction is alive again", "forgotten.go",
+		"if !ok && (judged || f.memory.floor == 0 || id.UnixMilli() > f.memory.floor) {", "if _ = judged; !ok {",
+		"alive-again",
+	},
+	{
 		"the last vote wins", "fold.go",
 		"	case tx.outcome != messages.Undecided:\n		if holds {", "	case tx.outcome == messages.Aborted && v.Vote == messages.VoteYes && tx.yes == tx.all():\n		tx.outcome = messages.Committed\n		f.sendOwed(tx)\n	case tx.outcome != messages.Undecided:\n		if holds {",
 		"two-leaders",

@@ -53,7 +53,7 @@ func (w *universe) logSteps(yield emit) {
 	if w.left.garbage > 0 {
 		n := w.next()
 		n.left.garbage--
-		n.append(publish{entry{kind: messages.KindUnknown, data: "garbage"}, nobody}, w.now)
+		n.append(garbage, w.now)
 		yield(step{verb: "the log appends garbage", what: len(n.log)}, n)
 	}
 	for i := range w.flying {
@@ -85,6 +85,9 @@ func (w *universe) logSteps(yield emit) {
 		}
 	}
 }
+
+// garbage is a message that somebody put into the log.
+var garbage = publish{entry{kind: messages.KindUnknown, data: "garbage"}, nobody}
 
 func (e *entry) String() string {
 	who := ""
