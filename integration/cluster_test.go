@@ -49,7 +49,7 @@ type cluster struct {
 	link   *link // of the client
 	book   book
 
-	address atomic.Value // of the server
+	address atomic.Pointer[string] // of the server
 }
 
 // node is one member of a cluster. It outlives its processes.
@@ -112,7 +112,8 @@ func newCluster(t testing.TB) *cluster {
 		c.seed = rand.Uint64()
 	}
 	c.rand = rand.New(rand.NewPCG(c.seed, 0))
-	c.address.Store("127.0.0.1:1") // nobody listens there
+	nowhere := "127.0.0.1:1" // nobody listens there
+	c.address.Store(&nowhere)
 	t.Cleanup(c.end)
 	return c
 }
@@ -139,7 +140,7 @@ func (c *cluster) join(name string, args ...string) *node {
 
 func (c *cluster) ledger(bank string) string { return filepath.Join(c.dir, bank+".ledger") }
 
-func (c *cluster) serverAddress() string { return c.address.Load().(string) }
+func (c *cluster) serverAddress() string { return *c.address.Load() }
 
 // connect opens the client.
 func (c *cluster) connect() {
@@ -176,7 +177,8 @@ func (n *node) start(env ...string) {
 		if err != nil {
 			n.c.t.Fatal(err)
 		}
-		n.c.address.Store(strings.TrimPrefix(url, "nats://"))
+		address := strings.TrimPrefix(url, "nats://")
+		n.c.address.Store(&address)
 	}
 }
 
@@ -300,7 +302,7 @@ func (c *cluster) raced() {
 
 // keep saves the scenario's directory, and shows where and how it can be had again.
 func (c *cluster) keep() {
-	kept, err := os.MkdirTemp("", "assent-failed-") //nolint:usetesting // it has to outlive the test
+	kept, err := os.MkdirTemp("", "assent-failed-") // it has to outlive the test
 	if err == nil {
 		err = os.CopyFS(kept, os.DirFS(c.dir))
 	}

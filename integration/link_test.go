@@ -82,7 +82,7 @@ func (l *link) pump(to, from net.Conn, replies bool) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 && !(replies && l.loses()) {
+		if n > 0 && (!replies || !l.loses()) {
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return
 			}

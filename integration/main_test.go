@@ -37,7 +37,7 @@ func runTests(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // what is left over harms nobody
+	defer os.RemoveAll(dir)
 	nodeBinary = filepath.Join(dir, "node")
 	arguments := []string{"build", "-buildvcs=false", "-tags", "faults", "-o", nodeBinary}
 	if raceEnabled {

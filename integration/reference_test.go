@@ -52,11 +52,10 @@ func (f *reference) read(at int64, kind messages.Kind, participant string, data 
 			}
 		case messages.KindAbort:
 			var a messages.Abort
-			if tx := f.txs[a.Tx]; d.Abort(line, &a) == nil {
-				if tx = f.txs[a.Tx]; tx != nil && tx.outcome == assent.Undecided {
-					tx.outcome = assent.Aborted
-				}
+			if d.Abort(line, &a) == nil {
+				f.abort(&a)
 			}
+		default: // finished decides nothing, and what is unknown is ignored
 		}
 	}
 }
@@ -70,6 +69,12 @@ func (f *reference) prepare(p *messages.Prepare) {
 		tx.outcome = assent.Aborted
 	}
 	f.txs[p.Tx] = tx
+}
+
+func (f *reference) abort(a *messages.Abort) {
+	if tx := f.txs[a.Tx]; tx != nil && tx.outcome == assent.Undecided {
+		tx.outcome = assent.Aborted
+	}
 }
 
 func (f *reference) vote(participant string, v *messages.VoteRecord) {

@@ -70,12 +70,10 @@ func TestMemoryAndLogStayBounded(t *testing.T) {
 	})
 	const steps = 6
 	var memory [steps]int
-	var logBytes [steps]uint64
 	for i := range steps {
 		rate := c.pour(n/steps, 256)
 		memory[i] = residentKB(t, c.server.proc().cmd.Process.Pid)
 		state := c.logState()
-		logBytes[i] = state.Bytes
 		t.Logf("%7d transactions: %.0f/s, %d MB resident, log %d KB from sequence %d to %d", (int64(i)+1)*n/steps, rate,
 			memory[i]>>10, state.Bytes>>10, state.FirstSeq, state.LastSeq)
 	}

@@ -51,10 +51,7 @@ func TestHandlerFails(t *testing.T) {
 			}
 			l := c.load(2) // nobody else is disturbed
 			l.more(5)
-			if strings.Contains(trouble, "-1") {
-				trouble = strings.Replace(trouble, "-1", "1000000", 1)
-			}
-			c.want(outcome, transfer(trouble, timeout))
+			c.want(outcome, transfer(strings.Replace(trouble, "-1", "1000000", 1), timeout))
 			l.more(5)
 			l.stop()
 			c.check()

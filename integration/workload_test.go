@@ -55,7 +55,6 @@ func (b *book) count(outcome assent.Outcome) (n int) {
 // order is a transfer to be made.
 type order struct {
 	from, to         string
-	account          int
 	cents            int64
 	timeout          time.Duration
 	trouble          string // of the bank that pays

@@ -30,7 +30,6 @@ import (
 type options struct {
 	server      embedded.Config
 	coordinator coordinator.Config
-	participant participant.Config
 	url, ledger string
 	batch, noop bool
 	log         *logrus.Logger
@@ -59,12 +58,13 @@ func main() {
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(3)
 	}()
-	if err := o.run(ctx, os.Args[1]); err != nil {
+	err := o.run(ctx, os.Args[1])
+	stop()
+	if err != nil {
 		o.log.WithError(err).Error("ended")
 		os.Exit(1)
 	}
