@@ -104,11 +104,12 @@ func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
 
 // encode makes a payload one line of JSON.
 func encode(payload any) (json.RawMessage, error) {
-	if payload == nil {
+	raw, isRaw := payload.(json.RawMessage)
+	if payload == nil || (isRaw && len(raw) == 0) {
 		return nil, nil
 	}
 	var body bytes.Buffer
-	if raw, ok := payload.(json.RawMessage); ok {
+	if isRaw {
 		err := json.Compact(&body, raw)
 		return body.Bytes(), err
 	}

@@ -96,13 +96,14 @@ func (l *leader) upkeep(ctx context.Context) {
 		timed, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		now, err := l.save(timed, at, horizon)
-		if err != nil {
+		if err != nil && !errors.Is(err, protocol.ErrGap) {
 			l.log.WithError(err).Warn("upkeep of the log failed; it is tried again")
 		}
 		select {
 		case l.calls <- func() {
 			now.taken = l.room.taken - taken
 			l.saving, l.full, l.room = false, now.full(), now
+			l.behind = errors.Is(err, protocol.ErrGap)
 			if err == nil && horizon > 0 {
 				l.history.trimmed = horizon
 			}
@@ -117,6 +118,9 @@ func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint6
 	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return now, err
+	}
+	if info.State.FirstSeq > at.Through+1 { // another leader trimmed what this one has not read, and nothing came after it yet
+		return now, protocol.ErrGap
 	}
 	now.limit, now.bytes = info.Config.MaxBytes, int64(info.State.Bytes)
 	var moved error

@@ -57,6 +57,7 @@ type leader struct {
 	full     bool // the log has refused a transaction
 	room     room // in the log, for new ones
 	saving   bool // an upkeep is under way
+	behind   bool // the log was trimmed beyond what the leader has read
 	history  history
 	clock    *logclock.Clock
 	draining bool
@@ -151,6 +152,7 @@ func (l *leader) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.behind = false
 	l.fold = protocol.NewFold(protocol.FoldConfig{Window: crash.Window()}, from)
 	l.delivery = protocol.NewDelivery(protocol.DeliveryConfig{})
 	// What is under way outlives ctx: it ends when the drain does.
@@ -255,6 +257,9 @@ func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscript
 			l.delivery.Resend(name)
 		case call := <-l.calls:
 			call()
+			if l.behind {
+				err = protocol.ErrGap
+			}
 		}
 		if err == nil {
 			err = l.burst()

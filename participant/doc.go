@@ -18,7 +18,7 @@
 //
 // What a handler has to bear, whatever crashes or is delivered twice:
 //   - Prepare may come again for the same transaction, also after its outcome: it gives the same answer and prepares nothing
-//     anew that was finished. (Remembering finished transactions until Branch.Expires is enough.)
+//     anew that was finished. (Remembering finished transactions until Branch.Expires, and a minute for clocks, is enough.)
 //   - Commit and Rollback may come again, and may come for a transaction that was never prepared here or is finished: that
 //     is no error and changes nothing.
 //   - Several instances of a participant share one store; the calls for one transaction may come to different ones.

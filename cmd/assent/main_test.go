@@ -71,7 +71,11 @@ func (obedient) Prepare(ctx context.Context, b *participant.Branch) (participant
 		Reason string `json:"reason"`
 		Hang   bool   `json:"hang"`
 	}
-	if err := json.Unmarshal(b.Operations[0].Payload, &order); err != nil {
+	payload := b.Operations[0].Payload
+	if len(payload) == 0 { // an operation need not have one
+		return participant.Yes, nil
+	}
+	if err := json.Unmarshal(payload, &order); err != nil {
 		return 0, participant.Refuse(err)
 	}
 	switch {
