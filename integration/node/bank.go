@@ -127,7 +127,7 @@ func (b *bank) suffer(ctx context.Context, tx messages.ID, call, troubles string
 			if err != nil {
 				return participant.Refuse(err)
 			}
-			time.Sleep(pause) // a handler that does not look at its context
+			time.Sleep(pause) //nolint:forbidigo // a handler that does not look at its context
 			continue
 		}
 		if times, err := strconv.Atoi(argument); err == nil && b.attempt(tx, call) > times {
