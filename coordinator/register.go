@@ -31,6 +31,9 @@ func (c *Coordinator) register(ctx context.Context, req *messages.RegisterReques
 	if !messages.ValidName(req.Name) {
 		return nil, badRequest("name %.80q: want 1 to %d of [A-Za-z0-9_-]", req.Name, messages.MaxName)
 	}
+	if err := c.registry.admit(req.Name); err != nil {
+		return nil, badRequest("%v", err)
+	}
 	response := &messages.RegisterResponse{}
 	for _, l := range c.leaders {
 		info, err := l.openConsumer(ctx, req.Name)
@@ -40,9 +43,6 @@ func (c *Coordinator) register(ctx context.Context, req *messages.RegisterReques
 		response.Shards = append(response.Shards, info)
 	}
 	if err := c.registry.put(ctx, req.Name, req.Instance); err != nil {
-		if errors.Is(err, errTooManyParticipants) {
-			return nil, badRequest("%v", err)
-		}
 		return nil, err
 	}
 	c.cfg.Log.WithFields(logrus.Fields{"participant": req.Name, "instance": req.Instance}).Info("registered")

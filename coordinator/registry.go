@@ -82,16 +82,19 @@ func (r *registry) list() []string {
 
 var errTooManyParticipants = errors.New("too many participants")
 
+// admit says why a participant cannot register; nil when it can.
+func (r *registry) admit(name string) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if _, known := r.names[name]; known || len(r.names) < maxParticipantNames {
+		return nil
+	}
+	return fmt.Errorf("%w: %d are registered, as many as may be; delete an old one from bucket %s",
+		errTooManyParticipants, len(r.names), r.bucket.Bucket())
+}
+
 // put notes a registration. Every coordinator hears of it through its watch.
 func (r *registry) put(ctx context.Context, name, instance string) error {
-	r.mu.RLock()
-	_, known := r.names[name]
-	count := len(r.names)
-	r.mu.RUnlock()
-	if !known && count >= maxParticipantNames {
-		return fmt.Errorf("%w: %d are registered, as many as may be; delete an old one from bucket %s",
-			errTooManyParticipants, count, r.bucket.Bucket())
-	}
 	value, err := json.Marshal(map[string]string{"instance": instance})
 	if err != nil {
 		return err

@@ -33,9 +33,10 @@ type prepared struct {
 	delivery *delivery
 }
 
-// What the server may send ahead to one instance, in messages and in bytes.
+// What the server may send ahead to one instance, in messages and in bytes. Messages that wait here give no signs of life,
+// so there must be so few that their turn comes before the server loses its patience.
 const (
-	aheadMessages = 128
+	aheadMessages = 16
 	aheadBytes    = 8 << 20
 )
 
