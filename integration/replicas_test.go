@@ -161,7 +161,7 @@ func startCluster(t *testing.T, n int) (servers []*server.Server) {
 		})
 		servers = append(servers, s)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		for _, s := range servers {
 			if s.ReadyForConnections(time.Second) && s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == n {
 				return servers
