@@ -23,7 +23,8 @@ type Tx struct {
 type TxOption func(*Tx)
 
 // WithID gives the transaction an id that was minted before, by NewID: a program that noted it down can submit the same
-// transaction again after its own crash, within two minutes of the id's time, and it is done once.
+// transaction again after its own crash, within a minute of the id's time, and it is done once. Later
+// Commit can only look it up in the log's history.
 func WithID(id ID) TxOption {
 	return func(tx *Tx) {
 		tx.sub.Tx = id

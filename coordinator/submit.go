@@ -32,7 +32,7 @@ const (
 	// maxWaiters bounds those who wait for one transaction; a further one is told to try later.
 	maxWaiters = 64
 	// maxRemembered bounds the transactions that are remembered for their timeouts' sake, beyond the window's.
-	maxRemembered = 4 * protocol.DefaultRemember
+	maxRemembered = 4_000_000
 )
 
 // onSubmit takes a message of submissions. Each is its own: what is wrong with one disturbs no other.

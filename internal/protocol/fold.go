@@ -48,7 +48,7 @@ type FoldConfig struct {
 // The de-duplication window of a shard: FoldConfig's values in production.
 const (
 	DefaultWindow   = 2 * 60 * 1000
-	DefaultRemember = 1_000_000
+	DefaultRemember = 250_000
 )
 
 // FoldStats counts what a fold has ignored.
