@@ -28,9 +28,11 @@ func (l *leader) follow(ctx context.Context, from uint64) (stop func(), err erro
 	if err != nil {
 		return nil, fmt.Errorf("follow the log of shard %d: %w", l.shard, err)
 	}
+	tail := make(chan jetstream.Msg, tailQueue) // of its own, so that nothing of an earlier term is read
+	l.tail = tail
 	consuming, err := consumer.Consume(func(msg jetstream.Msg) {
 		select {
-		case l.tail <- msg:
+		case tail <- msg:
 		case <-ctx.Done():
 		}
 	}, jetstream.PullMaxMessagesWithBytesLimit(2*messages.MaxRecords, tailBytes),

@@ -125,7 +125,6 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		submits:    make(chan *nats.Msg, submitQueue),
 		waits:      make(chan *nats.Msg, submitQueue),
 		dones:      make(chan *nats.Msg, doneQueue),
-		tail:       make(chan jetstream.Msg, tailQueue),
 		settled:    make(chan settled, submitQueue),
 		registered: make(chan string, 1024),
 		calls:      make(chan func(), 64),
