@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/crash"
+	"github.com/assent-tx/assent/internal/groupcommit"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -243,19 +244,28 @@ func (l *leader) onSettled(s settled) {
 			continue
 		}
 		waiting.outstanding--
-		if s.err != nil {
+		if errors.Is(s.err, groupcommit.ErrRefused) { // any other error leaves open whether the log has it
 			waiting.refused++
-			l.full = true
+			l.full = l.full || isFull(s.err)
 		}
 		if waiting.refused == 0 || waiting.outstanding > 0 {
 			continue
 		}
 		if waiting.refused == waiting.prepares {
-			l.answerAll(tx, overloaded(tx, "the log is full: nothing of the transaction was written"))
+			l.answerAll(tx, refusedByLog(tx, s.err))
 			continue
 		}
 		l.appendAbort(tx, "the log was full")
 	}
+}
+
+// refusedByLog is the answer when the log took nothing of a transaction: for want of room, or because the server's
+// max_payload is smaller than a prepare.
+func refusedByLog(tx messages.ID, err error) *messages.Answer {
+	if isFull(err) {
+		return overloaded(tx, "the log is full: nothing of the transaction was written")
+	}
+	return &messages.Answer{Tx: tx, Error: messages.CodeTooLarge, Message: err.Error()}
 }
 
 // isFull tells whether JetStream refused a message for want of room.
