@@ -6,25 +6,23 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"runtime"
-	"runtime/pprof"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/assent-tx/assent/internal/bench"
 )
 
 // benchFlags are the flags of `assent bench`.
 type benchFlags struct {
-	cfg                   bench.Config
-	connection, handler   string
-	dir, plot, cpuProfile string
-	memProfile            string
+	cfg                 bench.Config
+	connection, handler string
+	dir, plot           string
+	profiles            profiles
 }
 
 func newBenchCommand(g *globals) *cobra.Command {
@@ -58,11 +56,17 @@ Exit code 1 if a transaction failed or stayed open.`,
 	flags.IntVar(&f.cfg.Shards, "shards", 1, "`number` of logs, as in assent serve")
 	flags.StringVar(&f.connection, "coordinator", string(bench.InProcess), "the coordinator's connection: in-process, as in assent serve, or tcp")
 	flags.StringVar(&f.handler, "handler", string(bench.Batch), "the participants' `kind`: batch (participant.BatchHandler) or single (participant.Handler)")
-	flags.StringVar(&f.dir, "dir", "", "`directory` in which the server's data is kept while it runs, to choose a disk (default the system's for temporary files)")
-	flags.StringVar(&f.plot, "plot", "", "write a picture of the latencies to this SVG `file`")
-	flags.StringVar(&f.cpuProfile, "profile", "", "write a CPU profile of the rows and the yardstick to this `file`, for go tool pprof")
-	flags.StringVar(&f.memProfile, "memprofile", "", "write a profile of all allocations to this `file`")
+	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
+	cmd.AddCommand(newBenchLocksCommand(g))
 	return cmd
+}
+
+// addBenchFlags adds the flags that all benchmarks have.
+func addBenchFlags(flags *pflag.FlagSet, dir, plot *string, p *profiles) {
+	flags.StringVar(dir, "dir", "", "`directory` in which the server's data is kept while it runs, to choose a disk (default the system's for temporary files)")
+	flags.StringVar(plot, "plot", "", "write a picture of the latencies to this SVG `file`")
+	flags.StringVar(&p.cpu, "profile", "", "write a CPU profile of the rows and the yardstick to this `file`, for go tool pprof")
+	flags.StringVar(&p.mem, "memprofile", "", "write a profile of all allocations to this `file`")
 }
 
 // bench runs the command.
@@ -82,7 +86,11 @@ func (g *globals) bench(ctx context.Context, f *benchFlags) (err error) {
 	if err := f.cfg.Check(); err != nil {
 		return usagef("--%w", err)
 	}
-	report, err := f.profiled(func() (*bench.Report, error) { return bench.Run(ctx, f.cfg) })
+	var report *bench.Report
+	err = f.profiles.of(func() (err error) {
+		report, err = bench.Run(ctx, f.cfg)
+		return err
+	})
 	bar.end()
 	if err != nil {
 		return err
@@ -92,6 +100,23 @@ func (g *globals) bench(ctx context.Context, f *benchFlags) (err error) {
 
 // tellBench prints what was found, and is an error when something failed.
 func (g *globals) tellBench(report *bench.Report, plot string) error {
+	if err := g.tellMeasured(report, plot); err != nil {
+		return err
+	}
+	if report.Errors() > 0 || report.OpenAfter > 0 {
+		return &exitError{code: exitFailure} // the output says what
+	}
+	return nil
+}
+
+// measured is what a benchmark found.
+type measured interface {
+	WriteTable(io.Writer) error
+	WritePlot(io.Writer) error
+}
+
+// tellMeasured draws the plot, if one is wanted, and prints the table or the JSON object.
+func (g *globals) tellMeasured(report measured, plot string) error {
 	if plot != "" {
 		var svg bytes.Buffer
 		if err := report.WritePlot(&svg); err != nil {
@@ -101,56 +126,8 @@ func (g *globals) tellBench(report *bench.Report, plot string) error {
 			return err
 		}
 	}
-	tell := func() error { return report.WriteTable(g.out) }
 	if g.JSON {
-		tell = func() error { return g.printJSON(report) }
+		return g.printJSON(report)
 	}
-	if err := tell(); err != nil {
-		return err
-	}
-	if report.Errors() > 0 || report.OpenAfter > 0 {
-		return &exitError{code: exitFailure} // the output says what
-	}
-	return nil
-}
-
-// profiled runs the benchmark with the profiles that are asked for.
-func (f *benchFlags) profiled(run func() (*bench.Report, error)) (report *bench.Report, err error) {
-	if f.memProfile != "" {
-		runtime.MemProfileRate = 16 << 10 // finer than the default: the run is short
-	}
-	if f.cpuProfile != "" {
-		stop, failed := startCPUProfile(f.cpuProfile)
-		if failed != nil {
-			return nil, failed
-		}
-		defer func() { err = errors.Join(err, stop()) }()
-	}
-	report, err = run()
-	if err == nil && f.memProfile != "" {
-		err = writeFile(f.memProfile, func(w io.Writer) error { return pprof.Lookup("allocs").WriteTo(w, 0) })
-	}
-	return report, err
-}
-
-func startCPUProfile(path string) (stop func() error, err error) {
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := pprof.StartCPUProfile(file); err != nil {
-		return nil, errors.Join(fmt.Errorf("CPU profile: %w", err), file.Close())
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		return file.Close()
-	}, nil
-}
-
-func writeFile(path string, write func(io.Writer) error) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(file), file.Close())
+	return report.WriteTable(g.out)
 }

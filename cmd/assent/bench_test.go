@@ -13,7 +13,7 @@ import (
 	"github.com/assent-tx/assent/internal/bench"
 )
 
-// assentBench runs `assent bench` and gives its exit code and output.
+// assentBench runs `assent bench`, or its subcommand that comes first in args, and gives its exit code and output.
 func assentBench(t *testing.T, args ...string) (code int, out, errOut string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

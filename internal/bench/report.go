@@ -102,15 +102,17 @@ func (r *Report) Errors() (sum int64) {
 
 func newReport(cfg *Config) *Report {
 	return &Report{
-		Machine: Machine{
-			CPUs: runtime.NumCPU(), GOMAXPROCS: runtime.GOMAXPROCS(0), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
-		},
+		Machine: thisMachine(),
 		Settings: Settings{
 			Concurrency: cfg.Concurrency, Participants: cfg.Participants, Payload: cfg.Payload,
 			DurationS: cfg.Duration.Seconds(), WarmupS: cfg.Warmup.Seconds(), Sync: "always", Shards: cfg.Shards,
 			Connection: cfg.Connection, Handler: cfg.Handler,
 		},
 	}
+}
+
+func thisMachine() Machine {
+	return Machine{CPUs: runtime.NumCPU(), GOMAXPROCS: runtime.GOMAXPROCS(0), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 }
 
 // compare fills in the means of the yardstick and the ratios to them.
