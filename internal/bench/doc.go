@@ -15,4 +15,6 @@
 //
 // Ratios between figures of one run mean something; absolute figures are those of the machine and of what else it did. So
 // each row is compared with the samples of the yardstick just before and just after it.
+//
+// RunLocks measures locks in the same way, for `assent bench locks`. Its rows and its yardstick are each cut in slices, which take turns.
 package bench
