@@ -90,7 +90,7 @@ func RunLocks(ctx context.Context, cfg LocksConfig) (report *LocksReport, err er
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	defer func() {
-		if closing := c.close(); closing != nil { //nolint:contextcheck // it closes also when ctx has ended
+		if closing := c.close(); closing != nil {
 			err = errors.Join(err, fmt.Errorf("bench: %w", closing))
 		}
 	}()

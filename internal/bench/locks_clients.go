@@ -48,7 +48,7 @@ func startLockClients(ctx context.Context, cfg *LocksConfig) (c *lockCluster, er
 	c = &lockCluster{bucket: "assent-bench-" + uuid.NewString()[:8], dial: cfg.Connect}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.close()) //nolint:contextcheck // it closes also when ctx has ended
+			err = errors.Join(err, c.close())
 		}
 	}()
 	if c.dial == nil {
@@ -60,7 +60,7 @@ func startLockClients(ctx context.Context, cfg *LocksConfig) (c *lockCluster, er
 		return c, err
 	}
 	if cfg.Connect != nil {
-		c.closers = append(c.closers, c.deleteStreams) //nolint:contextcheck // it deletes also when ctx has ended
+		c.closers = append(c.closers, c.deleteStreams)
 	}
 	if err := c.openRaw(ctx, cfg.Replicas); err != nil {
 		return c, err
@@ -142,12 +142,17 @@ func (c *lockCluster) openSession(ctx context.Context, cfg *LocksConfig, owner s
 		return err
 	}
 	c.sessions = append(c.sessions, session)
-	c.closers = append(c.closers, func() error {
+	c.closers = append(c.closers, endSession(session)) //nolint:contextcheck // it closes also when ctx has ended
+	return nil
+}
+
+// endSession closes a session, also when the run's context has ended.
+func endSession(session *locks.Session) func() error {
+	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 		defer cancel()
 		return session.Close(ctx)
-	})
-	return nil
+	}
 }
 
 // lock takes a key for a client, with its session.
