@@ -26,6 +26,8 @@ const ServiceVersion = "0.1.0"
 const (
 	apiTimeout = 30 * time.Second
 	apiWorkers = 16
+	// maxHeader is room for a response's headers.
+	maxHeader = 1 << 10
 )
 
 // apiError is an error that a caller of the API is told, by a code.
@@ -41,6 +43,7 @@ const (
 	codeBadRequest = "400"
 	codeNotFound   = "404"
 	codeInternal   = "500"
+	codeNotLeading = "503" // among coordinators only
 )
 
 func badRequest(format string, args ...any) error {
@@ -123,10 +126,21 @@ func endpoint[Request any](handle func(context.Context, *Request) (any, error)) 
 func (c *Coordinator) respond(ctx context.Context, req micro.Request, handle func(context.Context, []byte) (any, error)) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	reply := &nats.Msg{Subject: req.Reply(), Header: nats.Header{}}
 	response, err := handle(ctx, req.Data())
+	c.reply(req.Reply(), req.Subject(), response, err)
+}
+
+// reply sends a response, or the error instead.
+func (c *Coordinator) reply(to, subject string, response any, err error) {
+	if to == "" {
+		return // nobody asked
+	}
+	reply := &nats.Msg{Subject: to, Header: nats.Header{}}
 	if err == nil {
 		reply.Data, err = json.Marshal(response)
+	}
+	if limit := c.nc.MaxPayload(); err == nil && int64(len(reply.Data)) > limit-maxHeader {
+		err = fmt.Errorf("the response has %d bytes; the server's max_payload is %d: ask for less", len(reply.Data), limit)
 	}
 	if err != nil {
 		code := codeInternal
@@ -138,15 +152,12 @@ func (c *Coordinator) respond(ctx context.Context, req micro.Request, handle fun
 		reply.Header.Set(micro.ErrorHeader, err.Error())
 		reply.Data, _ = json.Marshal(map[string]string{"error": err.Error()}) // a map of strings always marshals
 	}
-	if reply.Subject == "" {
-		return // nobody asked
-	}
 	if err := c.nc.PublishMsg(reply); err != nil {
-		c.cfg.Log.WithError(err).WithField("subject", req.Subject()).Debug("a response was not sent")
+		c.cfg.Log.WithError(err).WithField("subject", subject).Debug("a response was not sent")
 	}
 }
 
-// inLeader runs f in the goroutine of a shard's leader.
+// inLeader runs f in the goroutine of a shard's leader, whether it leads or stands by.
 func (l *leader) inLeader(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
@@ -169,11 +180,12 @@ type TxRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-func (c *Coordinator) leaderOf(tx messages.ID) (*leader, error) {
+// shardOf is the shard of the transaction that a request names.
+func (c *Coordinator) shardOf(tx messages.ID) (int, error) {
 	if tx.IsZero() {
-		return nil, badRequest("tx: missing: want a transaction's id")
+		return 0, badRequest("tx: missing: want a transaction's id")
 	}
-	return c.leaders[tx.Shard(len(c.leaders))], nil
+	return tx.Shard(len(c.leaders)), nil
 }
 
 // InfoResponse describes a coordinator.

@@ -32,9 +32,15 @@ type Config struct {
 	MaxBytes int64
 	// MaxOpen is how many transactions may be open in a shard, 1 to 65,536 (the default); beyond it new ones are refused.
 	MaxOpen int
-	// Name identifies this coordinator in logs and reports; default "coordinator-" and a random suffix.
+	// Name identifies this coordinator in logs and reports, and its leases; default "coordinator-" and a random suffix. Each
+	// coordinator needs one of its own. One that has the same again after a crash leads at once what it led, and need not wait
+	// for the leases to run out.
 	Name string
-	// DrainTimeout is how long Run waits, after its context ended, for open transactions to be decided; default 5 s.
+	// Lease is how long a shard may be without a leader, and a second more, when its leader dies; 1 s to 1 h, default 3 s. All
+	// coordinators of a cluster should have the same.
+	Lease time.Duration
+	// DrainTimeout is how long Run waits, after its context ended, for another coordinator to take over, or for open transactions to
+	// be decided when there is no other one; default 5 s.
 	DrainTimeout time.Duration
 	// Log receives what an operator should know; nil discards it.
 	Log *logrus.Logger
@@ -52,6 +58,8 @@ func (cfg *Config) historyBytes() int64 {
 
 // maxShards bounds the shards: each is a stream and a leader.
 const maxShards = 256
+
+const defaultLease = 3 * time.Second
 
 // maxOpen is the protocol's limit of open transactions in a shard.
 const maxOpen = 65_536
@@ -81,6 +89,10 @@ func (cfg Config) withDefaults() (Config, error) {
 		return cfg, fmt.Errorf("coordinator: MaxOpen %d: want 1 to %d", cfg.MaxOpen, maxOpen)
 	}
 	orDefault(&cfg.DrainTimeout, 5*time.Second)
+	orDefault(&cfg.Lease, defaultLease)
+	if cfg.Lease < time.Second || cfg.Lease > time.Hour {
+		return cfg, fmt.Errorf("coordinator: Lease %v: want 1s to 1h", cfg.Lease)
+	}
 	if cfg.Name == "" {
 		cfg.Name = "coordinator-" + messages.NewID().String()[24:]
 	}

@@ -23,9 +23,15 @@ type Coordinator struct {
 	checkpoints checkpoints
 	registry    registry
 	metrics     *metrics
+	share       *share
 	leaders     []*leader
 	ready       chan struct{}
 	once        sync.Once
+
+	openSession   func(context.Context) (session, error)
+	sessions      sessions
+	shardHandlers map[string]shardHandler
+	shardWorkers  chan struct{}
 }
 
 // New gives a coordinator on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent
@@ -43,16 +49,27 @@ func New(nc *nats.Conn, cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: metrics: %w", err)
 	}
-	return &Coordinator{
+	c := &Coordinator{
 		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix},
-		metrics: metrics, ready: make(chan struct{}),
-	}, nil
+		metrics: metrics, share: newShare(nc, &cfg), ready: make(chan struct{}),
+		sessions: sessions{changed: make(chan struct{})}, shardWorkers: make(chan struct{}, apiWorkers),
+		shardHandlers: map[string]shardHandler{
+			"participants": inShard((*leader).describe),
+			"tx.show":      inShard((*leader).show),
+			"tx.list":      inShard((*leader).list),
+			"tx.abort":     inShard((*leader).abort),
+			"tx.retry":     inShard((*leader).retry),
+		},
+	}
+	c.openSession = c.openLeases
+	return c, nil
 }
 
-// Ready is closed once every shard is led and the API answers.
+// Ready is closed once every shard has been read and has a leader, this coordinator or another one for which it stands by, and
+// the API answers.
 func (c *Coordinator) Ready() <-chan struct{} { return c.ready }
 
-// Healthy is nil while the coordinator can do its work; the error says why it cannot.
+// Healthy is nil while the coordinator can do its work, leading or standing by; the error says why it cannot.
 func (c *Coordinator) Healthy() error {
 	if !c.nc.IsConnected() {
 		return fmt.Errorf("not connected to NATS: %s", c.nc.Status())
@@ -61,14 +78,18 @@ func (c *Coordinator) Healthy() error {
 	case <-c.ready:
 		return nil
 	default:
-		return errors.New("the shards' logs are being replayed")
+		return errors.New("the shards' logs are being replayed, or have no leader yet")
 	}
 }
 
-// Run leads until ctx ends, then drains: open transactions get Config.DrainTimeout to be decided, who still waits is told
-// to ask another coordinator, and a checkpoint is left. It returns nil after a drain and an error when the coordinator
-// cannot go on: a log that lost data (ErrLogLost), unsafe settings (ErrStreamSettings), a record of a newer protocol
-// version, or JetStream out of reach at the start. It must be called once.
+// Leads are the shards that this coordinator leads now, in order; for the others it stands by.
+func (c *Coordinator) Leads() []int { return c.share.shards() }
+
+// Run leads the shards that it is granted the leases of, and stands by for the others, until ctx ends. Then it hands over what
+// it leads, if there is another coordinator, or drains: open transactions get Config.DrainTimeout to be decided, who still
+// waits is told to ask again, and a checkpoint is left. It returns nil after that, and an error when the coordinator
+// cannot go on: a log that lost data (ErrLogLost), unsafe settings (ErrStreamSettings, locks.ErrSettings), a record of a newer
+// protocol version, or JetStream out of reach at the start. It must be called once.
 func (c *Coordinator) Run(ctx context.Context) error {
 	streams, err := c.openStorage(ctx)
 	if err != nil {
@@ -79,19 +100,29 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	for shard, stream := range streams {
 		c.leaders = append(c.leaders, newLeader(c, shard, stream))
 	}
+	c.share.leaders = c.leaders
 	stopRegistry, err := c.registry.watch(ctx, c.onRegistered)
 	if err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	defer stopRegistry()
+	defer c.closeSession(ctx)
 	var running sync.WaitGroup
-	errs := make([]error, len(c.leaders))
-	for i, l := range c.leaders {
+	errs := make(chan error, len(c.leaders)+3)
+	run := func(f func() error) {
 		running.Go(func() {
-			if errs[i] = l.run(ctx); errs[i] != nil {
-				cancel(errs[i]) // a coordinator that lost a shard does not pretend to be whole
+			err := f()
+			if err != nil {
+				cancel(err) // a coordinator that lost a part does not pretend to be whole
 			}
+			errs <- err
 		})
+	}
+	run(func() error { return c.keepSession(ctx) })
+	run(func() error { return c.share.run(ctx) })
+	for _, l := range c.leaders {
+		run(func() error { return l.run(ctx) })
+		running.Go(func() { c.campaign(ctx, l) })
 	}
 	stopAPI, err := c.serveWhenLed(ctx)
 	if err != nil {
@@ -101,7 +132,11 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if stopAPI != nil {
 		stopAPI()
 	}
-	if err := errors.Join(append(errs, err)...); err != nil && !errors.Is(err, context.Canceled) {
+	close(errs)
+	for part := range errs {
+		err = errors.Join(err, part)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	return nil
@@ -136,13 +171,15 @@ func (c *Coordinator) onRegistered(ctx context.Context, name string) {
 	}
 }
 
-// serveWhenLed opens the API once every shard is led.
+// serveWhenLed opens the API once every shard has been read and is led, here or elsewhere.
 func (c *Coordinator) serveWhenLed(ctx context.Context) (stop func(), err error) {
 	for _, l := range c.leaders {
-		select {
-		case <-l.led:
-		case <-ctx.Done():
-			return nil, nil
+		for _, step := range []chan struct{}{l.warm, l.seated} {
+			select {
+			case <-step:
+			case <-ctx.Done():
+				return nil, nil
+			}
 		}
 	}
 	stop, err = c.serveAPI(ctx)

@@ -45,19 +45,28 @@ func (l *leader) follow(ctx context.Context, from uint64) (stop func(), err erro
 	return consuming.Stop, nil
 }
 
-// replay reads the log to where it ended when the leader came, without acting on it; then what is still open is acted on.
+// replay reads the log to where it ended when the reading began, without acting on it.
 func (l *leader) replay(ctx context.Context) error {
 	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
-	end := info.State.LastSeq
-	l.room = room{limit: info.Config.MaxBytes, bytes: int64(info.State.Bytes)}
 	l.history.begin(&info.State)
-	l.replayed = false
-	l.fold.Replay()
 	crash.Here("coordinator.replay.begun")
-	for info.State.Msgs > 0 && l.fold.Sequence() < end {
+	if err := l.readTo(ctx, &info.State); err != nil {
+		return err
+	}
+	crash.Here("coordinator.replay.read")
+	l.history.replayed(&info.State)
+	return nil
+}
+
+// readTo reads the log to where it ends by a state of its stream.
+func (l *leader) readTo(ctx context.Context, state *jetstream.StreamState) error {
+	if state.FirstSeq > l.fold.Sequence()+1 { // trimmed by the leader; perhaps nothing came after it yet
+		return protocol.ErrGap
+	}
+	for l.fold.Sequence() < state.LastSeq {
 		select {
 		case msg := <-l.tail:
 			if err := l.onLog(msg); err != nil {
@@ -67,11 +76,6 @@ func (l *leader) replay(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	crash.Here("coordinator.replay.read")
-	l.history.replayed(&info.State)
-	l.replayed = true
-	l.fold.Live()
-	l.perform()
 	return nil
 }
 
@@ -97,7 +101,7 @@ func (l *leader) onLog(msg jetstream.Msg) error {
 			"sequence": meta.Sequence.Stream, "subject": msg.Subject(),
 		}).Warn("malformed records in the log were ignored")
 	}
-	if l.replayed { // what is replayed is old, and tells nothing of the time
+	if l.leading { // what is replayed is old, and tells nothing of the time
 		l.clock.Saw(meta.Timestamp, time.Now())
 	}
 	l.history.saw(meta.Sequence.Stream, at, len(msg.Data()))

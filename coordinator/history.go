@@ -96,7 +96,7 @@ func (l *leader) upkeep(ctx context.Context) {
 		timed, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		now, err := l.save(timed, at, horizon)
-		if err != nil && !errors.Is(err, protocol.ErrGap) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, protocol.ErrGap) {
 			l.log.WithError(err).Warn("upkeep of the log failed; it is tried again")
 		}
 		select {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,7 +21,8 @@ import (
 	"github.com/assent-tx/assent/messages"
 )
 
-// leader leads one shard. All its state belongs to the goroutine of run; others reach it through its channels.
+// leader leads one shard, or follows its log so that it can at once. All its state belongs to the goroutine of run; others
+// reach it through its channels.
 type leader struct {
 	shard       int
 	cfg         *Config
@@ -30,17 +32,28 @@ type leader struct {
 	checkpoints checkpoints
 	registry    *registry
 	metrics     *metrics
+	share       *share
+	ask         func(ctx context.Context, l *leader, msg *nats.Msg) // answers what other coordinators ask; see forward.go
 	log         *logrus.Entry
 
-	fold     *protocol.Fold
-	delivery *protocol.Delivery
-	append   *groupcommit.Batcher[messages.ID]
-	decoder  messages.Decoder
-	names    map[string]subjectName // log subjects, parsed
+	fold    *protocol.Fold
+	decoder messages.Decoder
+	names   map[string]subjectName // log subjects, parsed
 	// prepares are the subjects of prepares by participant, and aborts and finishes the other two that the leader writes.
 	prepares         map[string]string
 	aborts, finishes string
+	history          history
+	clock            *logclock.Clock
+	behind           bool // the log was trimmed beyond what was read
+	scratch          leaderScratch
+	leaving          sync.WaitGroup // what is left to be done for shards that are led no more
 
+	// What follows is of one leadership; see begin. While there is none the fold has no effects, and nothing comes in.
+
+	leading  bool
+	delivery *protocol.Delivery
+	append   *groupcommit.Batcher[messages.ID]
+	settled  chan settled
 	// live is what was submitted here and is undecided, with those who wait for it.
 	live map[messages.ID]*live
 	// liveBytes is the size of the live submissions: a bound on what waits to be published.
@@ -53,25 +66,26 @@ type leader struct {
 	finished []messages.Finished
 	answers  map[string][]byte // reply subject to answers not yet sent
 	presumed map[string][]messages.Effect
-	scratch  leaderScratch
 	full     bool // the log has refused a transaction
 	room     room // in the log, for new ones
 	saving   bool // an upkeep is under way
-	behind   bool // the log was trimmed beyond what the leader has read
-	history  history
-	clock    *logclock.Clock
-	draining bool
-	replayed bool // the log was read to where it ended when the leader came
 
 	submits    chan *nats.Msg
 	waits      chan *nats.Msg
 	dones      chan *nats.Msg
 	tail       chan jetstream.Msg
-	settled    chan settled
 	registered chan string
 	calls      chan func()
-	led        chan struct{} // closed when the log was replayed and the leader acts
-	onceLed    sync.Once
+
+	granted chan *mandate // a lease of the shard
+	yield   chan struct{} // the shard is to be handed over
+	taken   chan struct{} // another coordinator says that it leads the shard
+	leads   atomic.Bool   // whether this one does, for others to look at
+
+	warm       chan struct{} // closed when the log was read to its end
+	onceWarm   sync.Once
+	seated     chan struct{} // closed when the shard has a leader, here or elsewhere
+	onceSeated sync.Once
 }
 
 type subjectName struct {
@@ -111,31 +125,30 @@ const (
 func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 	return &leader{
 		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, checkpoints: c.checkpoints,
-		registry: &c.registry, metrics: c.metrics, log: c.cfg.Log.WithField("shard", shard),
+		registry: &c.registry, metrics: c.metrics, share: c.share, ask: c.answerShard, log: c.cfg.Log.WithField("shard", shard),
 		names:    make(map[string]subjectName),
 		prepares: make(map[string]string), aborts: c.subjects.Abort(shard), finishes: c.subjects.Finished(shard),
-		live:     make(map[messages.ID]*live),
-		waiting:  make(map[messages.ID][]string),
-		aborting: make(map[messages.ID]time.Time),
-		answers:  make(map[string][]byte),
-		presumed: make(map[string][]messages.Effect),
-		history:  history{keep: c.cfg.History, keepBytes: c.cfg.historyBytes()},
-		clock:    logclock.New(),
+		clock: logclock.New(),
 
 		submits:    make(chan *nats.Msg, submitQueue),
 		waits:      make(chan *nats.Msg, submitQueue),
 		dones:      make(chan *nats.Msg, doneQueue),
-		settled:    make(chan settled, submitQueue),
 		registered: make(chan string, 1024),
 		calls:      make(chan func(), 64),
-		led:        make(chan struct{}),
+
+		granted: make(chan *mandate),
+		yield:   make(chan struct{}, 1),
+		taken:   make(chan struct{}, 1),
+		warm:    make(chan struct{}),
+		seated:  make(chan struct{}),
 	}
 }
 
-// run leads the shard until ctx ends, and then drains: it takes no more submissions, waits for what is undecided (for
-// Config.DrainTimeout at the most), and leaves a checkpoint. A leader that fell so far behind that another one trimmed the
-// log before it begins again from the checkpoint that was left by that one.
+// run follows the shard's log, and leads the shard whenever it is granted the lease, until ctx ends. A leader then drains, or
+// hands the shard over (see tenure). One that fell so far behind that another trimmed the log before it begins again from the
+// checkpoint that was left by that one.
 func (l *leader) run(ctx context.Context) error {
+	defer l.leaving.Wait()
 	for {
 		err := l.term(ctx)
 		if !errors.Is(err, protocol.ErrGap) {
@@ -145,7 +158,7 @@ func (l *leader) run(ctx context.Context) error {
 	}
 }
 
-// term is run without a second beginning.
+// term is run without a second beginning: one reading of the log, and what is led meanwhile.
 func (l *leader) term(ctx context.Context) error {
 	from, err := l.checkpoints.load(ctx, l.shard, l.stream)
 	if err != nil {
@@ -153,12 +166,10 @@ func (l *leader) term(ctx context.Context) error {
 	}
 	l.behind = false
 	l.fold = protocol.NewFold(protocol.FoldConfig{Window: crash.Window()}, from)
-	l.delivery = protocol.NewDelivery(protocol.DeliveryConfig{})
-	// What is under way outlives ctx: it ends when the drain does.
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.fold.Replay()
+	reading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it ends when the drain does
 	defer stop()
-	l.append = l.newBatcher(work)
-	stopTail, err := l.follow(work, from.Sequence)
+	stopTail, err := l.follow(reading, from.Sequence)
 	if err != nil {
 		return err
 	}
@@ -166,169 +177,69 @@ func (l *leader) term(ctx context.Context) error {
 	if err := l.replay(ctx); err != nil {
 		return err
 	}
-	subscriptions, err := l.subscribe()
-	if err != nil {
-		return err
+	l.onceWarm.Do(func() { close(l.warm) })
+	for {
+		m, err := l.standBy(ctx)
+		if err != nil || m == nil {
+			return err
+		}
+		if err := l.lead(ctx, m); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	l.metrics.open(l.shard, l.fold, l.delivery, nowMilli())
-	l.onceLed.Do(func() { close(l.led) })
-	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len()}).Info("leading the shard")
-	err = l.lead(ctx, work, subscriptions)
-	l.unsubscribe(subscriptions)
-	return errors.Join(err, l.leave(work, stop))
 }
 
 func (l *leader) newBatcher(ctx context.Context) *groupcommit.Batcher[messages.ID] {
 	js, _ := jetstream.New(l.nc) // fails only for options that we do not give
+	fates := make(chan settled, submitQueue)
+	l.settled = fates
 	return groupcommit.New(ctx, groupcommit.Config[messages.ID]{
 		Send: groupcommit.Log(js, groupcommit.LogConfig{GiveUp: isFull, Failed: func(subject string, err error) {
 			l.metrics.publishFailures.Inc()
 			l.log.WithError(err).WithField("subject", subject).Debug("publish failed; trying again")
 		}}),
-		Settled:  l.onPublished,
+		Settled: func(subject string, txs []messages.ID, _ uint64, err error) {
+			l.onPublished(ctx, fates, subject, txs, err)
+		},
 		MaxBytes: groupcommit.MaxBytes(l.nc),
 		MaxQueue: 1 << 16, // bounded by admission: see maxLiveBytes
 	})
 }
 
 // onPublished runs in a lane's goroutine.
-func (l *leader) onPublished(subject string, txs []messages.ID, _ uint64, err error) {
+func (l *leader) onPublished(ctx context.Context, fates chan<- settled, subject string, txs []messages.ID, err error) {
 	l.metrics.message(len(txs))
 	if kind, _ := l.subjects.ParseLog(l.shard, subject); kind == messages.KindPrepare {
 		crash.Here("coordinator.prepare.stored")
-		l.settled <- settled{append([]messages.ID(nil), txs...), err}
+		select {
+		case fates <- settled{append([]messages.ID(nil), txs...), err}:
+		case <-ctx.Done():
+		}
 	}
 }
 
-// subscribe opens the shard to clients and participants.
-func (l *leader) subscribe() (subscriptions []*nats.Subscription, err error) {
+// subscribe opens the shard to clients, participants and other coordinators. There is no queue group: a leader that is
+// paused would go on drawing its share.
+func (l *leader) subscribe(work context.Context) (subscriptions []*nats.Subscription, err error) {
 	for _, s := range []struct {
-		subject, queue string
-		inbox          chan *nats.Msg
+		subject string
+		inbox   chan *nats.Msg
 	}{
-		{l.subjects.Done(l.shard, "*"), "", l.dones},
-		{l.subjects.Wait(l.shard), "coordinators", l.waits},
-		{l.subjects.Submit(l.shard), "coordinators", l.submits},
+		{l.subjects.Done(l.shard, "*"), l.dones},
+		{l.subjects.Wait(l.shard), l.waits},
+		{l.subjects.Submit(l.shard), l.submits},
 	} {
-		subscription, err := l.nc.ChanQueueSubscribe(s.subject, s.queue, s.inbox)
+		subscription, err := l.nc.ChanSubscribe(s.subject, s.inbox)
 		if err != nil {
-			return nil, fmt.Errorf("subscribe %s: %w", s.subject, err)
+			return subscriptions, fmt.Errorf("subscribe %s: %w", s.subject, err)
 		}
 		subscriptions = append(subscriptions, subscription)
 	}
-	return subscriptions, l.nc.Flush()
-}
-
-// lead is the leader's life between replay and drain, which begins when ctx ends; work outlives it.
-func (l *leader) lead(ctx, work context.Context, subscriptions []*nats.Subscription) error {
-	ticker, upkeepTicker := time.NewTicker(tick), time.NewTicker(upkeep)
-	defer ticker.Stop()
-	defer upkeepTicker.Stop()
-	var deadline <-chan time.Time
-	stopping := ctx.Done()
-	for {
-		l.append.Hold() // what one round appends to the log leaves together
-		var err error
-		select {
-		case <-stopping:
-			stopping = nil
-			l.draining = true
-			deadline = time.After(l.cfg.DrainTimeout)
-			l.unsubscribe(subscriptions[1:]) // done still comes
-		case <-deadline:
-			l.append.Release()
-			return nil
-		case <-ticker.C:
-			l.onTick()
-		case <-upkeepTicker.C:
-			l.upkeep(work)
-		case msg := <-l.tail:
-			err = l.onLog(msg)
-		case msg := <-l.submits:
-			l.onSubmit(msg)
-		case msg := <-l.waits:
-			l.onWait(msg)
-		case msg := <-l.dones:
-			l.onDone(msg)
-		case s := <-l.settled:
-			l.onSettled(s)
-		case name := <-l.registered:
-			l.delivery.Resend(name)
-		case call := <-l.calls:
-			call()
-			if l.behind {
-				err = protocol.ErrGap
-			}
-		}
-		if err == nil {
-			err = l.burst()
-		}
-		l.append.Release()
-		if err != nil {
-			return err
-		}
-		l.flush()
-		if l.draining && len(l.live) == 0 && len(l.submits) == 0 {
-			return nil
-		}
+	questions, err := l.nc.Subscribe(shardSubject(l.cfg.Prefix, l.shard, ">"), func(msg *nats.Msg) { l.ask(work, l, msg) })
+	if err != nil {
+		return subscriptions, fmt.Errorf("subscribe the questions about shard %d: %w", l.shard, err)
 	}
-}
-
-// burst takes what else is there already, so that its effects leave together.
-func (l *leader) burst() error {
-	for range burst {
-		select {
-		case msg := <-l.tail:
-			if err := l.onLog(msg); err != nil {
-				return err
-			}
-		case msg := <-l.dones:
-			l.onDone(msg)
-		case msg := <-l.submits:
-			l.onSubmit(msg)
-		case s := <-l.settled:
-			l.onSettled(s)
-		default:
-			return nil
-		}
-	}
-	return nil
-}
-
-func (l *leader) unsubscribe(subscriptions []*nats.Subscription) {
-	for _, s := range subscriptions {
-		if err := s.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
-			l.log.WithError(err).Warn("closing the shard")
-		}
-	}
-}
-
-// leave ends the leader in order: whoever still waits is told to ask elsewhere, the log gets what was finished, and
-// the next leader a checkpoint.
-func (l *leader) leave(ctx context.Context, stop context.CancelFunc) error {
-	for id := range l.live {
-		l.answerAll(id, tryAgain(id, "the coordinator is stopping"))
-	}
-	for id := range l.waiting {
-		l.answerAll(id, tryAgain(id, "the coordinator is stopping"))
-	}
-	l.writeFinished()
-	l.flush()
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.DrainTimeout)
-	defer cancel()
-	go func() { // what the lanes still report is of no use any more
-		for {
-			select {
-			case <-l.settled:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	drained := l.append.Drain(ctx)
-	saved := l.checkpoints.save(ctx, l.shard, l.fold.Checkpoint())
-	stop()
-	return errors.Join(drained, saved, l.nc.FlushTimeout(time.Second))
+	return append(subscriptions, questions), l.nc.FlushTimeout(apiTimeout)
 }
 
 // onTick does what the clock asks for.

@@ -25,6 +25,10 @@ type metrics struct {
 	rememberedNow   *prometheus.GaugeVec
 	owedNow         *prometheus.GaugeVec
 	oldestNow       *prometheus.GaugeVec
+	leadsNow        *prometheus.GaugeVec
+	takenOver       prometheus.Counter
+	handedOver      prometheus.Counter
+	lost            prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -49,9 +53,14 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		rememberedNow:   gauges("remembered_transactions", "Finished transactions that are remembered to recognise repeats."),
 		owedNow:         gauges("owed_outcomes", "Outcomes that participants have not said to be done."),
 		oldestNow:       gauges("oldest_owed_outcome_seconds", "Age of the oldest of them; 0 when there is none."),
+		leadsNow:        gauges("leading", "1 where this coordinator leads the shard, 0 where it stands by."),
+		takenOver:       counter("takeovers_total", "Times that this coordinator began to lead a shard."),
+		handedOver:      counter("handovers_total", "Times that it handed a shard over to another one in order."),
+		lost:            counter("leases_lost_total", "Times that it lost a shard's lease."),
 	}
 	for _, collector := range []prometheus.Collector{
 		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow,
+		m.leadsNow, m.takenOver, m.handedOver, m.lost,
 	} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
@@ -82,4 +91,18 @@ func (m *metrics) open(shard int, fold *protocol.Fold, delivery *protocol.Delive
 	m.rememberedNow.WithLabelValues(label).Set(float64(remembered))
 	m.owedNow.WithLabelValues(label).Set(float64(owed))
 	m.oldestNow.WithLabelValues(label).Set(float64(now-oldest) / 1000)
+}
+
+// leads tells that a shard is led here from now on.
+func (m *metrics) leads(shard int) {
+	m.takenOver.Inc()
+	m.leadsNow.WithLabelValues(strconv.Itoa(shard)).Set(1)
+}
+
+// follows tells that it is not: what is open there is another coordinator's to tell.
+func (m *metrics) follows(shard int) {
+	label := strconv.Itoa(shard)
+	for _, gauge := range []*prometheus.GaugeVec{m.leadsNow, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow} {
+		gauge.WithLabelValues(label).Set(0)
+	}
 }

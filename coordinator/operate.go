@@ -22,16 +22,20 @@ import (
 // abort writes an abort record for a transaction that is undecided, and tells how it ended: perhaps committed, if that
 // came first.
 func (c *Coordinator) abort(ctx context.Context, req *TxRequest) (any, error) {
-	l, err := c.leaderOf(req.Tx)
+	shard, err := c.shardOf(req.Tx)
 	if err != nil {
 		return nil, err
 	}
+	return askShard(ctx, c, shard, "tx.abort", req, (*leader).abort)
+}
+
+func (l *leader) abort(ctx context.Context, req *TxRequest) (*OutcomeResponse, error) {
 	reason := req.Reason
 	if reason == "" {
 		reason = "operator"
 	}
 	var known bool
-	err = l.inLeader(ctx, func() {
+	err := l.whileLeading(ctx, func() {
 		var outcome messages.Outcome
 		outcome, _, _, known = l.fold.Lookup(req.Tx)
 		known = known || l.live[req.Tx] != nil
@@ -45,7 +49,7 @@ func (c *Coordinator) abort(ctx context.Context, req *TxRequest) (any, error) {
 	if !known {
 		return nil, &apiError{codeNotFound, fmt.Sprintf("transaction %s is not open", req.Tx)}
 	}
-	return c.outcome(ctx, l, req.Tx)
+	return l.outcome(ctx, req.Tx)
 }
 
 // OutcomeResponse tells how a transaction ended.
@@ -57,8 +61,8 @@ type OutcomeResponse struct {
 }
 
 // outcome waits for a transaction's outcome, through the leader's own door.
-func (c *Coordinator) outcome(ctx context.Context, l *leader, tx messages.ID) (any, error) {
-	msg, err := c.nc.RequestWithContext(ctx, l.subjects.Wait(l.shard), messages.AppendWait(nil, &messages.Wait{Tx: tx}))
+func (l *leader) outcome(ctx context.Context, tx messages.ID) (*OutcomeResponse, error) {
+	msg, err := l.nc.RequestWithContext(ctx, l.subjects.Wait(l.shard), messages.AppendWait(nil, &messages.Wait{Tx: tx}))
 	if err != nil {
 		return nil, fmt.Errorf("the outcome of %s: %w", tx, err)
 	}
@@ -84,13 +88,17 @@ type RetryResponse struct {
 
 // retry sends a decided transaction's outcome again, now, to who has not said it to be done.
 func (c *Coordinator) retry(ctx context.Context, req *TxRequest) (any, error) {
-	l, err := c.leaderOf(req.Tx)
+	shard, err := c.shardOf(req.Tx)
 	if err != nil {
 		return nil, err
 	}
+	return askShard(ctx, c, shard, "tx.retry", req, (*leader).retry)
+}
+
+func (l *leader) retry(ctx context.Context, req *TxRequest) (*RetryResponse, error) {
 	response := &RetryResponse{Tx: req.Tx, Sent: []string{}}
 	var known bool
-	err = l.inLeader(ctx, func() {
+	err := l.whileLeading(ctx, func() {
 		_, _, _, known = l.fold.Lookup(req.Tx)
 		response.Sent = l.delivery.Owed(req.Tx, response.Sent)
 		l.delivery.Retry(req.Tx)
@@ -124,7 +132,7 @@ type ParticipantInfo struct {
 	OldestSeconds float64 `json:"oldest_seconds"`
 }
 
-func (c *Coordinator) participants(ctx context.Context, _ *struct{}) (any, error) {
+func (c *Coordinator) participants(ctx context.Context, req *struct{}) (any, error) {
 	response := &ParticipantsResponse{Participants: []ParticipantInfo{}}
 	instances, err := c.instances(ctx)
 	if err != nil {
@@ -133,35 +141,58 @@ func (c *Coordinator) participants(ctx context.Context, _ *struct{}) (any, error
 	for _, name := range c.registry.list() {
 		response.Participants = append(response.Participants, ParticipantInfo{Name: name, Instances: instances[name]})
 	}
-	for _, l := range c.leaders {
-		if err := l.describe(ctx, response.Participants); err != nil {
+	for shard := range c.leaders {
+		part, err := askShard(ctx, c, shard, "participants", req, (*leader).describe)
+		if err != nil {
 			return nil, err
+		}
+		for i := range part.Participants {
+			response.add(&part.Participants[i])
 		}
 	}
 	return response, nil
 }
 
-// describe adds what one shard knows of the participants.
-func (l *leader) describe(ctx context.Context, infos []ParticipantInfo) error {
-	for i := range infos {
-		consumer, err := l.stream.Consumer(ctx, infos[i].Name)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			continue // it was deleted; the participant's next registration makes it anew
+// add takes over what one shard's leader knows of a participant, if it is known here.
+func (r *ParticipantsResponse) add(part *ParticipantInfo) {
+	i, ok := findParticipant(r.Participants, part.Name)
+	if !ok {
+		return
+	}
+	p := &r.Participants[i]
+	p.PendingPrepares += part.PendingPrepares
+	p.PendingOutcomes += part.PendingOutcomes
+	p.InDoubt += part.InDoubt
+	p.OldestSeconds = max(p.OldestSeconds, part.OldestSeconds)
+}
+
+func findParticipant(sorted []ParticipantInfo, name string) (int, bool) {
+	return slices.BinarySearchFunc(sorted, name, func(p ParticipantInfo, name string) int { return strings.Compare(p.Name, name) })
+}
+
+// describe tells what one shard knows of the participants.
+func (l *leader) describe(ctx context.Context, _ *struct{}) (*ParticipantsResponse, error) {
+	response := &ParticipantsResponse{}
+	for _, name := range l.registry.list() {
+		info := ParticipantInfo{Name: name}
+		consumer, err := l.stream.Consumer(ctx, name)
+		switch {
+		case err == nil:
+			state := consumer.CachedInfo()
+			info.PendingPrepares = int(state.NumPending) + state.NumAckPending
+		case !errors.Is(err, jetstream.ErrConsumerNotFound): // deleted: the participant's next registration makes it anew
+			return nil, fmt.Errorf("consumer of %s on shard %d: %w", name, l.shard, err)
 		}
-		if err != nil {
-			return fmt.Errorf("consumer of %s on shard %d: %w", infos[i].Name, l.shard, err)
-		}
-		info := consumer.CachedInfo()
-		infos[i].PendingPrepares += int(info.NumPending) + info.NumAckPending
+		response.Participants = append(response.Participants, info)
 	}
 	at := func(name string) *ParticipantInfo {
-		i, ok := slices.BinarySearchFunc(infos, name, func(p ParticipantInfo, name string) int { return strings.Compare(p.Name, name) })
+		i, ok := findParticipant(response.Participants, name)
 		if !ok {
 			return &ParticipantInfo{}
 		}
-		return &infos[i]
+		return &response.Participants[i]
 	}
-	return l.inLeader(ctx, func() {
+	return response, l.whileLeading(ctx, func() {
 		now := nowMilli()
 		for _, debt := range l.delivery.Debts(nil) {
 			p := at(debt.Participant)

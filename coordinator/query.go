@@ -46,15 +46,19 @@ type TimelineEntry struct {
 
 // show is a transaction's timeline, from the log.
 func (c *Coordinator) show(ctx context.Context, req *TxRequest) (any, error) {
-	l, err := c.leaderOf(req.Tx)
+	shard, err := c.shardOf(req.Tx)
 	if err != nil {
 		return nil, err
 	}
+	return askShard(ctx, c, shard, "tx.show", req, (*leader).show)
+}
+
+func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 	// The leader first: what it has read is in the log that is searched then.
 	var led protocol.View
 	var leads bool
 	var owed []string
-	err = l.inLeader(ctx, func() {
+	err := l.whileLeading(ctx, func() {
 		led, leads = l.fold.View(req.Tx)
 		owed = l.delivery.Owed(req.Tx, nil)
 	})
@@ -183,6 +187,10 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 			answer.Message = "neither the coordinator nor the log's history knows the transaction"
 		}
 		_ = l.inLeader(ctx, func() { // who asked asks again
+			if !l.leading {
+				l.publish(reply, "", messages.AppendAnswer(nil, tryAgain(tx, steppingDown)))
+				return
+			}
 			if _, _, _, open := l.fold.Lookup(tx); open { // it came between the question and the search
 				l.wait(&wait, reply)
 				return
@@ -228,30 +236,59 @@ type TxSummary struct {
 const maxList = 10_000
 
 func (c *Coordinator) list(ctx context.Context, req *ListRequest) (any, error) {
-	orDefault(&req.Limit, 100)
-	if req.Limit < 1 || req.Limit > maxList {
-		return nil, badRequest("limit %d: want 1 to %d", req.Limit, maxList)
+	if err := req.check(); err != nil {
+		return nil, err
 	}
 	response := &ListResponse{Transactions: []TxSummary{}}
-	for _, l := range c.leaders {
-		if err := l.inLeader(ctx, func() { l.listOpen(response) }); err != nil {
+	for shard := range c.leaders {
+		part, err := askShard(ctx, c, shard, "tx.list", req, (*leader).list)
+		if err != nil {
 			return nil, err
 		}
-		if req.History {
-			if err := l.listFinished(ctx, req.Limit, response); err != nil {
-				return nil, err
-			}
-		}
+		response.Open += part.Open
+		response.Transactions = append(response.Transactions, part.Transactions...)
 	}
-	slices.SortFunc(response.Transactions, func(a, b TxSummary) int { return bytes.Compare(a.Tx[:], b.Tx[:]) })
-	if over := len(response.Transactions) - req.Limit; over > 0 {
-		if req.History {
-			response.Transactions = response.Transactions[over:]
-		} else {
-			response.Transactions = response.Transactions[:req.Limit]
-		}
-	}
+	response.cut(req)
 	return response, nil
+}
+
+func (r *ListRequest) check() error {
+	orDefault(&r.Limit, 100)
+	if r.Limit < 1 || r.Limit > maxList {
+		return badRequest("limit %d: want 1 to %d", r.Limit, maxList)
+	}
+	return nil
+}
+
+// list is one shard's part of a list, which has no more than the whole.
+func (l *leader) list(ctx context.Context, req *ListRequest) (*ListResponse, error) {
+	if err := req.check(); err != nil {
+		return nil, err
+	}
+	response := &ListResponse{Transactions: []TxSummary{}}
+	if err := l.whileLeading(ctx, func() { l.listOpen(response) }); err != nil {
+		return nil, err
+	}
+	if req.History {
+		if err := l.listFinished(ctx, req.Limit, response); err != nil {
+			return nil, err
+		}
+	}
+	response.cut(req)
+	return response, nil
+}
+
+// cut sorts the list and shortens it to the limit: of a history the newest stay, else the oldest.
+func (r *ListResponse) cut(req *ListRequest) {
+	slices.SortFunc(r.Transactions, func(a, b TxSummary) int { return bytes.Compare(a.Tx[:], b.Tx[:]) })
+	over := len(r.Transactions) - req.Limit
+	switch {
+	case over <= 0:
+	case req.History:
+		r.Transactions = r.Transactions[over:]
+	default:
+		r.Transactions = r.Transactions[:req.Limit]
+	}
 }
 
 func (l *leader) listOpen(response *ListResponse) {

@@ -120,13 +120,22 @@ type checkpoints struct{ bucket jetstream.KeyValue }
 
 // load reads where to start a shard's log, and holds it against what the stream still has.
 func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
-	from, _, err := c.stored(ctx, shard)
+	from, revision, err := c.stored(ctx, shard)
 	if err != nil {
 		return from, err
 	}
 	info, err := stream.Info(ctx)
 	if err != nil {
 		return from, fmt.Errorf("log of shard %d: %w", shard, err)
+	}
+	if from.Sequence < info.State.FirstSeq { // a leader may have left a later one and trimmed the log in between
+		later, changed, err := c.stored(ctx, shard)
+		if err != nil {
+			return from, err
+		}
+		if changed != revision && later.Sequence >= info.State.FirstSeq {
+			return later, nil
+		}
 	}
 	if from.Sequence > info.State.LastSeq+1 {
 		return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s ends at %d",

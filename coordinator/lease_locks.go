@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build assentlocks
+
+package coordinator
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/assent-tx/assent/locks"
+)
+
+// leaseSession is a session of package locks.
+type leaseSession struct{ *locks.Session }
+
+func (s leaseSession) campaign(ctx context.Context, shard int) (lease, error) {
+	held, err := s.Lock(ctx, leaseKey(shard))
+	if err != nil {
+		return nil, err
+	}
+	return held, nil
+}
+
+func leaseKey(shard int) string { return "shard-" + strconv.Itoa(shard) }
+
+// openLeases opens a session, and takes away the leases that an earlier one of this coordinator's name has left: it is
+// dead, or out of touch, and whoever campaigns need not wait until that is certain.
+func (c *Coordinator) openLeases(ctx context.Context) (session, error) {
+	bucket := c.leases()
+	opened, err := locks.Open(ctx, c.nc, locks.Config{
+		Bucket: bucket, Streams: 1, Replicas: c.cfg.Replicas, TTL: c.cfg.Lease, Owner: c.cfg.Name, Log: c.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.takeBack(ctx, bucket, opened.ID()); err != nil { // they run out by themselves
+		c.cfg.Log.WithError(err).Warn("leases of this coordinator's predecessor were not taken back")
+	}
+	return leaseSession{opened}, nil
+}
+
+func (c *Coordinator) takeBack(ctx context.Context, bucket, session string) error {
+	held, err := locks.List(ctx, c.nc, bucket)
+	if err != nil {
+		return err
+	}
+	for _, info := range held {
+		for _, holder := range info.Holders {
+			if holder.Owner != c.cfg.Name || holder.Session == session {
+				continue
+			}
+			if _, err := locks.ForceRelease(ctx, c.nc, bucket, info.Kind, info.Key); err != nil {
+				return err
+			}
+			c.cfg.Log.WithField("lease", info.Key).Info("took back the lease of this coordinator's predecessor")
+		}
+	}
+	return nil
+}
+
+// leases is the bucket of the leases: not the applications', so that permissions can keep them out.
+func (c *Coordinator) leases() string {
+	stream := c.subjects.CheckpointsBucket() // <prefix>-checkpoints, with the prefix's dots replaced
+	return stream[:len(stream)-len("checkpoints")] + "leases"
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/assent-tx/assent/internal/protocol"
+)
+
+// tenure is the time that a leader leads, and how it comes to its end:
+//
+//	        lease lost
+//	leads ──────────────────────────────────────────────▶ over
+//	  │  told to stop, others are there, or told to share   ▲
+//	  ├─────────────▶ hands over ──────────────────────────▶┤ another one leads, or patience
+//	  │                  │ nobody is left                   │
+//	  │ told to stop     ▼                                  │
+//	  └─────────────▶ drains ──────────────────────────────▶┘ all is decided, or patience
+//
+// While it hands over it leads as before, without the lease: that is with the next one, and until that one says that it
+// leads there are two, who disagree about nothing. While it drains it takes nothing new.
+type tenure struct {
+	*leader
+	mandate       *mandate
+	lost          <-chan struct{} // nil when the lease does not matter any more
+	stopping      <-chan struct{} // nil once it has been told to stop
+	deadline      <-chan time.Time
+	subscriptions []*nats.Subscription
+	stopped       bool // it was told to stop
+	handsOver     bool
+	drains        bool
+	over          bool
+}
+
+// serve is the leader's life between its beginning and its end; work outlives ctx.
+func (l *leader) serve(ctx, work context.Context, t *tenure) error {
+	ticker, upkeepTicker := time.NewTicker(tick), time.NewTicker(upkeep)
+	defer ticker.Stop()
+	defer upkeepTicker.Stop()
+	for {
+		select { // before anything else: one that was paused must not go on with what it has in hand
+		case <-t.lost:
+			t.onLost(ctx)
+		default:
+		}
+		if t.over {
+			return nil
+		}
+		l.append.Hold() // what one round appends to the log leaves together
+		var err error
+		select {
+		case <-t.lost:
+			t.onLost(ctx)
+		case <-t.stopping:
+			t.onStop()
+		case <-t.deadline:
+			t.over = true
+		case <-l.yield:
+			t.onYield()
+		case <-l.taken:
+			t.onTaken()
+		case m := <-l.granted:
+			t.onGranted(m)
+		case <-ticker.C:
+			l.onTick()
+			t.onTick()
+		case <-upkeepTicker.C:
+			l.upkeep(work)
+		case msg := <-l.tail:
+			err = l.onLog(msg)
+		case msg := <-l.submits:
+			l.onSubmit(msg)
+		case msg := <-l.waits:
+			l.onWait(msg)
+		case msg := <-l.dones:
+			l.onDone(msg)
+		case s := <-l.settled:
+			l.onSettled(s)
+		case name := <-l.registered:
+			l.delivery.Resend(name)
+		case call := <-l.calls:
+			call()
+			if l.behind {
+				err = protocol.ErrGap
+			}
+		}
+		if err == nil && !t.over {
+			err = l.burst()
+		}
+		l.append.Release()
+		if err != nil {
+			return err
+		}
+		l.flush()
+		t.over = t.over || t.drains && len(l.live) == 0 && len(l.submits) == 0
+	}
+}
+
+// onLost hears that the lease is gone. It came to nothing if it was given back, or is not wanted any more.
+func (t *tenure) onLost(ctx context.Context) {
+	t.lost = nil
+	if t.handsOver || t.stopped || ctx.Err() != nil {
+		return
+	}
+	t.metrics.lost.Inc()
+	t.log.Info("the shard's lease is lost: standing by")
+	t.over = true
+}
+
+// onStop hands the shard over when there is somebody to take it, and drains when not.
+func (t *tenure) onStop() {
+	t.stopping, t.stopped = nil, true
+	t.deadline = time.After(t.cfg.DrainTimeout)
+	if t.share.alone() {
+		t.drain()
+		return
+	}
+	t.share.leave() // before the lease is given back, or it would come here again
+	t.handOver()
+}
+
+// onYield hands the shard over because another coordinator leads fewer. If nobody takes it, the lease comes back.
+func (t *tenure) onYield() {
+	if t.stopped || t.handsOver {
+		return
+	}
+	t.deadline = time.After(2 * t.cfg.Lease)
+	t.handOver()
+}
+
+func (t *tenure) handOver() {
+	t.handsOver = true
+	select {
+	case <-t.taken: // that was before
+	default:
+	}
+	t.share.set(t.shard, handsOver)
+	t.mandate.release()
+}
+
+// drain takes no more submissions; dones still come.
+func (t *tenure) drain() {
+	t.drains, t.handsOver = true, false
+	t.unsubscribe(t.subscriptions[1:])
+	t.subscriptions = t.subscriptions[:1]
+}
+
+// onTaken hears that another coordinator leads the shard. Only who hands it over believes that.
+func (t *tenure) onTaken() {
+	if !t.handsOver {
+		return
+	}
+	t.metrics.handedOver.Inc()
+	t.log.Info("handed the shard over")
+	t.over = true
+}
+
+// onGranted hears that nobody else wanted the lease.
+func (t *tenure) onGranted(m *mandate) {
+	t.mandate.release()
+	t.mandate = m
+	if t.stopped {
+		m.release()
+		return
+	}
+	t.lost, t.deadline, t.handsOver = m.Done(), nil, false
+	t.share.set(t.shard, leads)
+	t.log.Debug("the shard's lease came back")
+}
+
+// onTick drains when whoever was to take over is gone too.
+func (t *tenure) onTick() {
+	if t.stopped && t.handsOver && t.share.alone() {
+		t.drain()
+	}
+}
+
+// burst takes what else is there already, so that its effects leave together.
+func (l *leader) burst() error {
+	for range burst {
+		select {
+		case msg := <-l.tail:
+			if err := l.onLog(msg); err != nil {
+				return err
+			}
+		case msg := <-l.dones:
+			l.onDone(msg)
+		case msg := <-l.submits:
+			l.onSubmit(msg)
+		case s := <-l.settled:
+			l.onSettled(s)
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+func (l *leader) unsubscribe(subscriptions []*nats.Subscription) {
+	for _, s := range subscriptions {
+		if err := s.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
+			l.log.WithError(err).Warn("closing the shard")
+		}
+	}
+}
