@@ -29,12 +29,18 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrSettings: a stream of the bucket has settings with which locks are not safe. The message names each and what to do.
 	ErrSettings = errors.New("unsafe settings")
+	// ErrNoBucket: there is no such bucket.
+	ErrNoBucket = errors.New("no such bucket")
+	// ErrRecord: a key's record cannot be read: somebody else wrote it, or a newer version of this package. ForceRelease
+	// makes the key free.
+	ErrRecord = errors.New("a record that cannot be read")
 )
 
 // HeldError says who is in the way. It is an ErrHeld.
 type HeldError struct {
-	// Key is the key that was wanted.
-	Key string
+	// Kind and Key are what was wanted.
+	Kind Kind
+	Key  string
 	// Holders are those who hold it, oldest grant first.
 	Holders []Holder
 	// Waiters is how many wait for it.
@@ -47,7 +53,7 @@ func (e *HeldError) Error() string {
 	for i := range e.Holders {
 		owners[i] = e.Holders[i].Owner
 	}
-	return fmt.Sprintf("locks: %q is held by %s, %d waiting", e.Key, strings.Join(owners, ", "), e.Waiters)
+	return fmt.Sprintf("locks: the %s %q is held by %s, %d waiting", e.Kind, e.Key, strings.Join(owners, ", "), e.Waiters)
 }
 
 // Is makes it an ErrHeld.

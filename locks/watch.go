@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package locks
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/assent-tx/assent/locks/internal/agent"
+)
+
+// watcher watches another session, for the entries to which its death matters.
+type watcher struct {
+	entries map[*entry]bool
+	stop    context.CancelFunc
+}
+
+// pollTime is the time between looks at a record that somebody waits for, and at the sessions in the way: a part of the
+// TTL, so that what is told by message alone is found out soon without.
+func (s *Session) pollTime() time.Duration { return pollTime(s.cfg.TTL) }
+
+func pollTime(ttl time.Duration) time.Duration { return min(max(ttl/8, 100*time.Millisecond), 400*time.Millisecond) }
+
+// grace is what a session is given beyond its TTL: as much as two clocks may drift apart meanwhile, if their rates differ
+// by less than one in a hundred.
+func grace(ttl time.Duration) time.Duration { return ttl/100 + 10*time.Millisecond }
+
+// watch begins to watch a session for an entry.
+func (s *Session) watch(e *entry, session string, ttl time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	w := s.watchers[session]
+	if w == nil {
+		ctx, stop := context.WithCancel(s.ctx)
+		w = &watcher{entries: make(map[*entry]bool), stop: stop}
+		s.watchers[session] = w
+		s.running.Go(func() { s.observe(ctx, session, max(ttl, minTTL), w) })
+	}
+	w.entries[e] = true
+}
+
+func (s *Session) unwatch(e *entry, session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.watchers[session]; w != nil {
+		if delete(w.entries, e); len(w.entries) == 0 {
+			w.stop()
+			delete(s.watchers, session)
+		}
+	}
+}
+
+// observe looks at a session's record until the session has ended. If it stays the same for the TTL, by our own
+// monotonic clock and from when we saw it first, the session's own deadline has passed, because that counts from before
+// what we saw was sent; then it is ended by a compare-and-swap on just that version, so that it cannot be renewed any more.
+func (s *Session) observe(ctx context.Context, session string, ttl time.Duration, w *watcher) {
+	at := s.bucket.place(kindSession, session)
+	var seen raw
+	var since time.Time
+	for first := true; ; first = false {
+		if last, err := s.lookAt(ctx, at); err == nil {
+			if last.deleted {
+				break
+			}
+			if first || since.IsZero() || last.revision != seen.revision {
+				seen, since = last, time.Now()
+			} else if time.Since(since) >= ttl+grace(ttl) && s.endOther(ctx, at, seen.revision) {
+				s.log.WithField("ended", session).Info("a session that was not renewed for its TTL was ended")
+				break
+			}
+		}
+		wait := pollTime(ttl)
+		if !since.IsZero() {
+			wait = min(wait, max(time.Until(since.Add(ttl+grace(ttl))), tickTime))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+	s.died(session, w)
+}
+
+func (s *Session) lookAt(ctx context.Context, at place) (raw, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.request())
+	defer cancel()
+	return s.bucket.last(ctx, at)
+}
+
+// endOther ends another's session, if its record still has a revision.
+func (s *Session) endOther(ctx context.Context, at place, revision uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.request())
+	defer cancel()
+	_, _, err := s.bucket.swap(ctx, at, tombstone(nil, endedFor), revision)
+	if err != nil && !errors.Is(err, errConflict) {
+		s.log.WithError(err).Debug("ending a session that is not renewed; trying again")
+	}
+	return err == nil
+}
+
+// died tells the entries that cared. They are told one after the other, so that the one that is told first writes and the
+// others find it written; across processes a short random pause does the same.
+func (s *Session) died(session string, w *watcher) {
+	s.pause(rand.N(tickTime))
+	s.mu.Lock()
+	if s.watchers[session] == w {
+		delete(s.watchers, session)
+	}
+	entries := make([]*entry, 0, len(w.entries))
+	for e := range w.entries {
+		entries = append(entries, e)
+	}
+	s.mu.Unlock()
+	w.stop()
+	for _, e := range entries {
+		e.do(func(a *agent.Agent, now int64) []agent.Effect { return a.Died(now, session) })
+	}
+}
