@@ -55,8 +55,10 @@ func (c *call) end(answer *messages.Answer, err error) {
 const (
 	askAgain    = 2 * time.Second
 	askAgainMax = 10 * time.Second
-	// hurry is the pause when a coordinator is missing or says try again; it doubles up to askAgain.
-	hurry = 25 * time.Millisecond
+	// hurry is the pause when a coordinator is missing or says try again; it doubles, up to askAgain, or up to hurryMax while none is
+	// there: another one is about to take over, and a question that meets nobody costs next to nothing.
+	hurry    = 25 * time.Millisecond
+	hurryMax = 250 * time.Millisecond
 	// look is how often the calls are looked at.
 	look = 25 * time.Millisecond
 )
@@ -178,13 +180,13 @@ func (c *call) take(answer *messages.Answer) {
 			c.end(answer, nil)
 		}
 	case messages.CodeTryAgain:
-		c.again(fmt.Errorf("the coordinator says: %s", answer.Message))
+		c.again(fmt.Errorf("the coordinator says: %s", answer.Message), askAgain)
 	case messages.CodeOverloaded, messages.CodeUnknownParticipant:
 		if c.kind != submits {
 			return
 		}
 		if c.attempts > 1 { // an earlier attempt may have been accepted: this is no proof that it was not
-			c.again(refusal(answer))
+			c.again(refusal(answer), askAgain)
 			return
 		}
 		c.end(answer, nil)
@@ -195,10 +197,10 @@ func (c *call) take(answer *messages.Answer) {
 	}
 }
 
-// again has the call asked again, soon.
-func (c *call) again(why error) {
+// again has the call asked again, soon, and after most at the latest.
+func (c *call) again(why error, most time.Duration) {
 	c.lastErr = why
-	pause := min(hurry<<min(c.attempts-1, 10), askAgain)
+	pause := min(hurry<<min(c.attempts-1, 10), most)
 	if at := time.Now().Add(jitter(pause)); at.Before(c.askAt) {
 		c.askAt = at
 	}
@@ -208,7 +210,7 @@ func (c *call) again(why error) {
 func (c *Client) nobody() {
 	for _, calls := range c.calls {
 		for _, waiting := range calls {
-			waiting.again(ErrNoCoordinator)
+			waiting.again(ErrNoCoordinator, hurryMax)
 		}
 	}
 }
@@ -295,7 +297,7 @@ func (c *Client) countShards(ctx context.Context) (int, error) {
 		case <-c.closing:
 			return 0, ErrClosed
 		case <-time.After(jitter(pause)):
-			pause = min(2*pause, askAgain)
+			pause = min(2*pause, hurryMax)
 		}
 	}
 	c.mu.Lock()
