@@ -271,15 +271,15 @@ func (l *Lock) Err() error {
 // Context is a context that ends when parent does, or when the lock is not held any more; then its cause is Err. Call
 // cancel when it is of no more use.
 func (l *Lock) Context(parent context.Context) (ctx context.Context, cancel context.CancelFunc) {
-	ctx, end := context.WithCancelCause(parent)
+	held, end := context.WithCancelCause(parent)
 	go func() {
 		select {
 		case <-l.done:
 			end(l.Err())
-		case <-ctx.Done():
+		case <-held.Done():
 		}
 	}()
-	return ctx, func() { end(context.Canceled) }
+	return held, func() { end(context.Canceled) }
 }
 
 // Unlock gives the lock back, to the next who waits for it. nil says that it was held until then.

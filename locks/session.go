@@ -33,7 +33,7 @@ type Session struct {
 	numbers  atomic.Uint64
 	renewal  renewal // of the goroutine of keepAlive
 
-	ctx     context.Context // ends with the session
+	ctx     context.Context //nolint:containedctx // the life of the session's goroutines, which no call's context bounds
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	done    chan struct{}
@@ -168,7 +168,9 @@ const (
 func (s *Session) request() time.Duration { return min(max(s.cfg.TTL/4, minRequest), maxRequest) }
 
 // retry is the pause after a renewal that came to nothing.
-func (s *Session) retry() time.Duration { return min(max(s.cfg.TTL/40, 10*time.Millisecond), 250*time.Millisecond) }
+func (s *Session) retry() time.Duration {
+	return min(max(s.cfg.TTL/40, 10*time.Millisecond), 250*time.Millisecond)
+}
 
 // keepAlive renews the session for as long as it lives.
 func (s *Session) keepAlive() {
@@ -302,19 +304,12 @@ func (s *Session) end(err error) {
 // takes, at most until ctx ends; what is not given back then is free after the TTL. Afterwards Err is ErrClosed. Closing
 // a session that is lost or closed already does nothing.
 func (s *Session) Close(ctx context.Context) error {
-	s.mu.Lock()
-	if s.err != nil || s.closing {
-		s.mu.Unlock()
+	held, first := s.beginClose()
+	if !first {
 		<-s.done
 		s.running.Wait()
 		return nil
 	}
-	s.closing = true
-	var held []*Lock
-	for _, e := range s.entries {
-		held = append(held, e.locks()...)
-	}
-	s.mu.Unlock()
 	errs := make([]error, len(held))
 	var unlocking sync.WaitGroup
 	for i, l := range held {
@@ -329,6 +324,26 @@ func (s *Session) Close(ctx context.Context) error {
 	s.end(fmt.Errorf("locks: %w", ErrClosed))
 	s.running.Wait()
 	return errors.Join(errors.Join(errs...), s.bury(ctx))
+}
+
+// beginClose lets no more locks be taken, and gives those that are held. It tells false when the session is over, or
+// being closed, already.
+func (s *Session) beginClose() (held []*Lock, first bool) {
+	s.mu.Lock()
+	if s.err != nil || s.closing {
+		s.mu.Unlock()
+		return nil, false
+	}
+	s.closing = true
+	entries := make([]*entry, 0, len(s.entries))
+	for _, e := range s.entries {
+		entries = append(entries, e)
+	}
+	s.mu.Unlock() // entries lock the session, not the other way round
+	for _, e := range entries {
+		held = append(held, e.locks()...)
+	}
+	return held, true
 }
 
 // bury stores that the session has ended, so that nobody needs to wait for its TTL.

@@ -21,7 +21,9 @@ type watcher struct {
 // TTL, so that what is told by message alone is found out soon without.
 func (s *Session) pollTime() time.Duration { return pollTime(s.cfg.TTL) }
 
-func pollTime(ttl time.Duration) time.Duration { return min(max(ttl/8, 100*time.Millisecond), 400*time.Millisecond) }
+func pollTime(ttl time.Duration) time.Duration {
+	return min(max(ttl/8, 100*time.Millisecond), 400*time.Millisecond)
+}
 
 // grace is what a session is given beyond its TTL: as much as two clocks may drift apart meanwhile, if their rates differ
 // by less than one in a hundred.

@@ -124,7 +124,7 @@ func (a *Agent) Leave(now int64, id string, quiet bool) []Effect {
 	return a.step()
 }
 
-// Written: the write under way was stored, as a revision.
+// Written says that the write under way was stored, as a revision.
 func (a *Agent) Written(now int64, revision uint64) []Effect {
 	a.now = now
 	w := a.written()
@@ -137,7 +137,7 @@ func (a *Agent) Written(now int64, revision uint64) []Effect {
 	return a.step()
 }
 
-// Conflict: the write under way was refused, because the record has another revision.
+// Conflict says that the write under way was refused, because the record has another revision.
 func (a *Agent) Conflict(now int64) []Effect {
 	a.now = now
 	a.written()
@@ -145,7 +145,7 @@ func (a *Agent) Conflict(now int64) []Effect {
 	return a.step()
 }
 
-// Unknown: what came of the write under way is not known. It may still be stored.
+// Unknown says that nobody knows what came of the write under way. It may still be stored.
 func (a *Agent) Unknown(now int64) []Effect {
 	a.now = now
 	a.doubt, a.unsettled = true, a.written().Expected
@@ -153,8 +153,8 @@ func (a *Agent) Unknown(now int64) []Effect {
 	return a.step()
 }
 
-// Refused: the server did not store the write under way and would not store it again, for want of room or rights. Who
-// waits and is not in the record yet is sent away; the rest is tried again later.
+// Refused says that the server did not store the write under way and would not store it again, for want of room or rights.
+// Who waits and is not in the record yet is sent away; the rest is tried again later.
 func (a *Agent) Refused(now int64) []Effect {
 	a.now = now
 	a.written()
@@ -180,7 +180,7 @@ func (a *Agent) written() *Write {
 // deposed may answer once more, but a record that was purged stays so.
 const olderReads = 4
 
-// Read: the newest version, or what a deposed server took for it; revision 0 when there is none.
+// Read takes the newest version, or what a deposed server took for it; revision 0 when there is none.
 func (a *Agent) Read(now int64, revision uint64, r record.Record) []Effect {
 	a.now, a.reading = now, false
 	if revision < a.revision && !a.guessed && !a.known.Free() {
@@ -193,11 +193,27 @@ func (a *Agent) Read(now int64, revision uint64, r record.Record) []Effect {
 	return a.step()
 }
 
-// ReadFailed: the read under way gave nothing. It is tried again at the next tick.
+// ReadFailed says that the read under way gave nothing. It is tried again at the next tick.
 func (a *Agent) ReadFailed(now int64) []Effect {
 	a.now, a.reading = now, false
 	return nil
 }
+
+// Unreadable says that what is stored cannot be read. Who waits is sent away; what is held stays so until its session ends.
+func (a *Agent) Unreadable(now int64) []Effect {
+	a.now, a.reading = now, false
+	a.pause = now + a.cfg.Poll
+	a.asking, a.joins, a.leaves = nil, nil, nil
+	for _, id := range a.sorted() {
+		if op := a.operations[id]; op.state != held {
+			a.end(op, Unwritten)
+		}
+	}
+	return a.step()
+}
+
+// Known is the newest version that is known.
+func (a *Agent) Known() record.Record { return a.known.Clone() }
 
 // learn takes a version that is not older than the known one, or is to be believed all the same.
 func (a *Agent) learn(revision uint64, r record.Record) {
@@ -208,7 +224,7 @@ func (a *Agent) learn(revision uint64, r record.Record) {
 	a.learned()
 }
 
-// Asked: another session asks.
+// Asked takes what another session asks.
 func (a *Agent) Asked(now int64, ask *Ask) []Effect {
 	a.now = now
 	if a.guessed || ask.Revision > a.revision {
@@ -236,7 +252,7 @@ func (a *Agent) takeOver(joins []record.Operation, leaves []string) {
 	}
 }
 
-// Told: another session says what it knows.
+// Told takes what another session knows.
 func (a *Agent) Told(now int64, tell *Tell) []Effect {
 	a.now = now
 	if a.guessed || tell.Revision > a.revision {
@@ -266,14 +282,14 @@ func (a *Agent) Told(now int64, tell *Tell) []Effect {
 	return a.step()
 }
 
-// Died: a session has ended, for certain.
+// Died says that a session has ended, for certain.
 func (a *Agent) Died(now int64, session string) []Effect {
 	a.now = now
 	a.dead[session] = true
 	return a.step()
 }
 
-// Tick: time has passed.
+// Tick says that time has passed.
 func (a *Agent) Tick(now int64) []Effect {
 	a.now = now
 	return a.step()

@@ -20,12 +20,11 @@ var (
 
 // world is a few sessions, one key, and a network and a server that do everything that they may do.
 type world struct {
-	t       *testing.T
-	random  *rand.Rand
-	now     int64
-	faults  bool
-	log     []string
-	verbose bool
+	t      *testing.T
+	random *rand.Rand
+	now    int64
+	faults bool
+	log    []string
 
 	versions []version // of the record, oldest first
 	sessions []*session
@@ -41,12 +40,10 @@ type version struct {
 }
 
 type session struct {
-	id     string
-	agent  *Agent
-	dead   bool
-	ended  bool // known to all who look
-	ops    map[string]*op
-	closed int
+	id    string
+	agent *Agent
+	dead  bool
+	ops   map[string]*op
 }
 
 type op struct {
@@ -273,16 +270,7 @@ func (w *world) granted(s *session, g *Granted) {
 		w.fail("%s granted out of turn", g.ID)
 	}
 	o.granted, o.token = true, g.Token
-	for _, other := range w.sessions {
-		for _, p := range other.ops {
-			if p != o && !other.dead && p.granted && !p.left && !p.over && o.Permits == 0 && !(p.Shared && o.Shared) {
-				w.fail("%s and %s hold at once", o.ID, p.ID)
-			}
-		}
-	}
-	if w.concurrent(o) > max(1, o.Permits) && o.Permits > 0 {
-		w.fail("more than %d hold at once", o.Permits)
-	}
+	w.checkHolders(o)
 	if o.Permits == 0 {
 		if !o.Shared && g.Token <= w.newest || o.Shared && g.Token <= w.exclusive {
 			w.fail("token %d of %s after %d, exclusive %d", g.Token, o.ID, w.newest, w.exclusive)
@@ -294,15 +282,23 @@ func (w *world) granted(s *session, g *Granted) {
 	}
 }
 
-func (w *world) concurrent(of *op) (n int) {
+// checkHolders checks that those who hold now may hold together with an operation.
+func (w *world) checkHolders(o *op) {
+	holders := 0
 	for _, s := range w.sessions {
 		for _, p := range s.ops {
-			if !s.dead && p.granted && !p.left && !p.over && p.Permits == of.Permits {
-				n++
+			if s.dead || !p.granted || p.left || p.over {
+				continue
+			}
+			holders++
+			if p != o && o.Permits == 0 && (!p.Shared || !o.Shared) {
+				w.fail("%s and %s hold at once", o.ID, p.ID)
 			}
 		}
 	}
-	return n
+	if o.Permits > 0 && holders > o.Permits {
+		w.fail("%d hold at once", holders)
+	}
 }
 
 func (w *world) ended(s *session, e *Ended) {
