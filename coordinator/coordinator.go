@@ -85,6 +85,9 @@ func (c *Coordinator) Healthy() error {
 // Leads are the shards that this coordinator leads now, in order; for the others it stands by.
 func (c *Coordinator) Leads() []int { return c.share.shards() }
 
+// Shards is how many shards there are.
+func (c *Coordinator) Shards() int { return c.cfg.Shards }
+
 // Run leads the shards that it is granted the leases of, and stands by for the others, until ctx ends. Then it hands over what
 // it leads, if there is another coordinator, or drains: open transactions get Config.DrainTimeout to be decided, who still
 // waits is told to ask again, and a checkpoint is left. It returns nil after that, and an error when the coordinator

@@ -12,6 +12,8 @@ import (
 // nothing. *locks.Lock is one.
 type lease interface {
 	Done() <-chan struct{}
+	// Err is nil while it is held. It looks at the clock, so it is right also when the process has just been woken up.
+	Err() error
 	Unlock(ctx context.Context) error
 }
 

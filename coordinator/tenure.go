@@ -43,10 +43,8 @@ func (l *leader) serve(ctx, work context.Context, t *tenure) error {
 	defer ticker.Stop()
 	defer upkeepTicker.Stop()
 	for {
-		select { // before anything else: one that was paused must not go on with what it has in hand
-		case <-t.lost:
+		if t.lost != nil && t.mandate.Err() != nil { // one that was paused must not go on with what it has in hand
 			t.onLost(ctx)
-		default:
 		}
 		if t.over {
 			return nil

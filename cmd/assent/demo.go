@@ -24,14 +24,18 @@ func newDemoCommand(g *globals) *cobra.Command {
 overdrawn, so that a bank refuses them. Meanwhile it kills (kill -9) a bank, then assent serve, which is coordinator and NATS
 server at once, then the other bank, and restarts each on its data.
 
+With --coordinators 2 it runs two of them on a NATS server of its own, and kills the one that leads: the other takes over when its
+lease has run out. The killed one is started again after that.
+
 Then it compares, for every transfer, what its client was told, what the log says and what stands in both banks' files. Exit code 0
 means: all agree, nothing is open or in doubt, and the total is what it was. Anything else is told by transaction, with exit code 1, and
 the data is kept.
 
-recovery_ms is the time from the kill of assent serve to the first commit of a transfer that began after it (the longest, were
+recovery_ms is the time from the kill of assent serve (or of the coordinator that leads) to the first commit of a transfer that began after it (the longest, were
 there several kills); tps counts transfers that ended, over the whole time with its kills. Amounts are cents.`,
 		Example: `  assent demo
   assent demo --transfers 50000 --concurrency 256
+  assent demo --coordinators 2
   assent demo --dir ./demo-data --seed 7`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return g.demo(cmd.Context(), cfg) },
@@ -40,6 +44,7 @@ there several kills); tps counts transfers that ended, over the whole time with 
 	flags.IntVar(&cfg.Transfers, "transfers", 5000, fmt.Sprintf("`number` of transfers, 1 to %d", demo.MaxTransfers))
 	flags.IntVar(&cfg.Concurrency, "concurrency", 64, fmt.Sprintf("`number` of transfers under way at once, 1 to %d", demo.MaxConcurrency))
 	flags.Uint64Var(&cfg.Seed, "seed", 1, "decides who pays whom how much")
+	flags.IntVar(&cfg.Coordinators, "coordinators", 1, fmt.Sprintf("`number` of coordinators, 1 to %d; of several the one that leads is killed", demo.MaxCoordinators))
 	flags.BoolVar(&cfg.NoFaults, "no-faults", false, "kill nobody")
 	flags.StringVar(&cfg.Dir, "dir", "", "empty or new `directory` in which the data and the processes' logs are kept (default a temporary one)")
 	return cmd

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,6 +32,8 @@ type serveOptions struct {
 	historyBytes size
 	maxBytes     size
 	drain        time.Duration
+	name         string
+	lease        time.Duration
 
 	http          string
 	httpTokenFile string
@@ -64,14 +67,21 @@ JetStream should run with "sync_interval: always"; the environment alone ($NATS_
 
 To listen beyond this machine give --token-file: clients, participants and the other commands then present the token.
 
-SIGTERM or SIGINT drains: no more submissions are taken, open transactions get --drain to be decided, and the exit code is 0. What is
-not decided then is taken up by the next start. A second signal ends at once, which loses nothing either.
+Several coordinators on one NATS, with the same --prefix and --shards, share the shards: each leads its part, by leases, and stands by
+for the rest. When one dies, the others lead its shards within --lease and a second. Give each a --name of its own, and the same one
+again after a restart: then it need not wait for leases that it held itself.
 
-With --http there are /healthz (200 while the process lives), /readyz (200 while it can do its work, 503 with the reason when it
-cannot) and /metrics for Prometheus.`,
+SIGTERM or SIGINT hands over to another coordinator, if there is one, without clients noticing. If not, it drains: no more submissions
+are taken, open transactions get --drain to be decided. What is not decided then is taken up by the next start. The exit code is 0. A
+second signal ends at once, which loses nothing either.
+
+With --http there are /healthz (200 while the process lives), /readyz (200 while it can do its work, leading or standing by, and which
+of the two; 503 with the reason when it cannot) and /metrics for Prometheus.`,
 		Example: `  assent serve
   assent serve --data /var/lib/assent --listen 0.0.0.0:4222 --token-file /etc/assent/token --http 127.0.0.1:8222
-  assent serve --context production --replicas 3 --shards 4`,
+  assent serve --context production --replicas 3 --shards 4
+  assent serve --server nats://db1:4222 --name coordinator-1 &
+  assent serve --server nats://db1:4222 --name coordinator-2 &`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s := &serving{globals: g, serveOptions: o, external: g.Server != "" || g.Context != "" || g.Creds != ""}
@@ -96,6 +106,8 @@ func (o *serveOptions) addFlags(cmd *cobra.Command) {
 	flags.Var(&o.historyBytes, "history-bytes", "how much of a shard's log is kept for the same, as 64MiB or 1GiB")
 	flags.Var(&o.maxBytes, "max-bytes", "size of a shard's log at which new transactions are refused; 0: only the disk bounds it")
 	flags.DurationVar(&o.drain, "drain", 5*time.Second, "how long open transactions have to be decided when it is told to end")
+	flags.StringVar(&o.name, "name", "", "what this coordinator is called, and its leases; each needs a name of its own (default one made of the host's name and --data, or with an existing NATS a random one)")
+	flags.DurationVar(&o.lease, "lease", 3*time.Second, "how long a shard may be without a leader, and a second more, when its leader dies; 1s to 1h")
 	flags.StringVar(&o.http, "http", "", "`address` of /healthz, /readyz and /metrics; off by default")
 	flags.StringVar(&o.httpTokenFile, "http-token-file", "", "`file` with the bearer token that /metrics asks for; needed for --http beyond this machine")
 }
@@ -136,7 +148,7 @@ func (s *serving) run(ctx context.Context) (err error) {
 func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage) error {
 	c, err := coordinator.New(nc, coordinator.Config{
 		Prefix: s.Prefix, Shards: s.shards, Replicas: s.replicas, History: s.history, HistoryBytes: int64(s.historyBytes),
-		MaxBytes: int64(s.maxBytes), DrainTimeout: s.drain, Log: s.log, Registerer: s.registry,
+		MaxBytes: int64(s.maxBytes), DrainTimeout: s.drain, Name: s.coordinatorName(), Lease: s.lease, Log: s.log, Registerer: s.registry,
 	})
 	if err != nil {
 		return usageError(err)
@@ -155,7 +167,7 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		s.log.WithField("at_most", s.drain).Info("draining: open transactions are being decided; a second signal ends at once")
+		s.log.WithField("at_most", s.drain).Info("draining: handing over, or deciding what is open; a second signal ends at once")
 		err = <-ended
 	}
 	if err != nil {
@@ -164,6 +176,18 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 	}
 	s.log.Info("drained")
 	return nil
+}
+
+// coordinatorName is the same one again after a restart where that can be known: a data directory has one server.
+func (s *serving) coordinatorName() string {
+	if s.name != "" || s.external {
+		return s.name
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return host + "-" + filepath.Base(s.report.Data)
 }
 
 // explain says what to do about a coordinator that cannot run.

@@ -91,15 +91,28 @@ func (p *httpPage) watch(c *coordinator.Coordinator) {
 }
 
 func (p *httpPage) ready(w http.ResponseWriter, _ *http.Request) {
+	c := p.coordinator.Load()
 	err := errors.New("starting")
-	if c := p.coordinator.Load(); c != nil {
+	if c != nil {
 		err = c.Healthy()
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	_, _ = io.WriteString(w, "ready\n")
+	_, _ = io.WriteString(w, "ready\n"+role(c.Leads(), c.Shards()))
+}
+
+// role says what a coordinator does: it is ready when it leads, and when it stands by.
+func role(leads []int, shards int) string {
+	switch {
+	case len(leads) == 0:
+		return "standing by for all shards\n"
+	case len(leads) == shards:
+		return "leading all shards\n"
+	default:
+		return fmt.Sprintf("leading shards %v, standing by for the rest\n", leads)
+	}
 }
 
 // close ends the page when ctx has ended; a request that is under way has a second.

@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/embedded"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -24,25 +27,37 @@ type cluster struct {
 	url      string
 	subjects messages.Subjects
 	family   *family
-	serve    *process
-	banks    [2]*process
-	nc       *nats.Conn
+	// serves are the coordinators; a single one is the NATS server too.
+	serves []*process
+	banks  [2]*process
+	nats   *embedded.Server // of several coordinators; it is not to fail
+	nc     *nats.Conn
+	lead   *lead
 }
 
 // serveName is what people read of the process that is coordinator and NATS server.
 const serveName = "assent serve"
 
 func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	c := &cluster{
-		dir: dir, url: "nats://" + address, subjects: messages.Subjects{Prefix: cfg.Prefix}, family: newFamily(cfg.Exe, died),
+	c := &cluster{dir: dir, subjects: messages.Subjects{Prefix: cfg.Prefix}}
+	if cfg.Coordinators > 1 {
+		var err error
+		if c.nats, err = embedded.Start(embedded.Config{Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0"}); err != nil {
+			return nil, err
+		}
+		c.url = c.nats.URL()
+	} else {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		c.url = "nats://" + address
 	}
 	global := []string{"--prefix", cfg.Prefix, "--log-level", cfg.LogLevel}
-	c.serve = c.family.process(serveName, filepath.Join(dir, "serve.log"),
-		append([]string{"serve", "--listen", address, "--data", filepath.Join(dir, "serve"), "--history", remember.String()}, global...)...)
+	c.family = newFamily(cfg.Exe, died)
+	for i := range max(cfg.Coordinators, 1) {
+		c.serves = append(c.serves, c.coordinator(i, global))
+	}
 	for i, name := range bankNames {
 		c.banks[i] = c.family.process(name, filepath.Join(dir, name+".log"),
 			append([]string{"bank", "--server", c.url, "--name", name, "--file", c.bankFile(name), "--remember", remember.String()}, global...)...)
@@ -55,6 +70,30 @@ const remember = 24 * time.Hour
 
 func (c *cluster) bankFile(name string) string { return filepath.Join(c.dir, name+".db") }
 
+// coordinator is the i-th: one that is a server too if it is the only one.
+func (c *cluster) coordinator(i int, global []string) *process {
+	if c.nats == nil {
+		return c.family.process(serveName, filepath.Join(c.dir, "serve.log"), append([]string{"serve", "--listen", strings.TrimPrefix(c.url, "nats://"),
+			"--data", filepath.Join(c.dir, "serve"), "--history", remember.String()}, global...)...)
+	}
+	name := fmt.Sprintf("coordinator-%d", i+1)
+	return c.family.process(name, filepath.Join(c.dir, name+".log"),
+		append([]string{"serve", "--server", c.url, "--assume-sync", "--name", name, "--history", remember.String()}, global...)...)
+}
+
+// describe tells which process is which.
+func (c *cluster) describe() string {
+	var text strings.Builder
+	for _, p := range slices.Concat(c.serves, c.banks[:]) {
+		is := " "
+		if text.Len() == 0 {
+			is = " is process "
+		}
+		fmt.Fprintf(&text, "%s%s%d, ", p.name, is, p.pid())
+	}
+	return strings.TrimSuffix(text.String(), ", ") + "; data in " + c.dir
+}
+
 // freeAddress finds a port on loopback. It has to be known before, for it stays the same across restarts.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,14 +105,19 @@ func freeAddress() (string, error) {
 
 // start starts the processes and returns when they take transactions.
 func (c *cluster) start(ctx context.Context) error {
-	if err := c.serve.start(); err != nil {
-		return err
+	for _, p := range c.serves {
+		if err := p.start(); err != nil {
+			return err
+		}
 	}
 	var err error
 	c.nc, err = nats.Connect(c.url, nats.Name("assent demo"), nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/5, 0))
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", c.url, err)
+	}
+	if c.lead, err = followLead(c.nc, c.subjects.Prefix); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errors.New("the processes were not ready in time"))
 	defer cancel()
@@ -143,7 +187,7 @@ const askPatience = 10 * time.Second
 // stop ends all processes in order: the banks first, they want to say good-bye.
 func (c *cluster) stop() error {
 	var errs []error
-	for _, p := range []*process{c.banks[0], c.banks[1], c.serve} {
+	for _, p := range slices.Concat(c.banks[:], c.serves) {
 		errs = append(errs, p.stop(stopPatience))
 	}
 	return errors.Join(errs...)
@@ -156,8 +200,11 @@ func (c *cluster) killAll() {
 	if c.nc != nil {
 		c.nc.Close()
 	}
-	for _, p := range []*process{c.banks[0], c.banks[1], c.serve} {
+	for _, p := range slices.Concat(c.banks[:], c.serves) {
 		_ = p.kill() // it has ended, or cannot be ended by anybody
 	}
 	c.family.close()
+	if c.nats != nil {
+		_ = c.nats.Close() // nobody needs it any more
+	}
 }

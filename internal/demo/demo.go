@@ -30,6 +30,9 @@ type Config struct {
 	Seed uint64
 	// NoFaults kills nobody.
 	NoFaults bool
+	// Coordinators is how many there are, 1 to MaxCoordinators; 0 means 1, which is assent serve with its own NATS server. More of
+	// them share a server, which runs in this process and is not killed; the one that leads is, and another takes over.
+	Coordinators int
 	// Progress, when not nil, hears how many transfers have ended, several times a second, and Event what happened. Both are
 	// called by the goroutine of Run.
 	Progress func(ended, transfers int)
@@ -43,6 +46,8 @@ type Config struct {
 const (
 	MaxTransfers   = 200_000
 	MaxConcurrency = 4096
+	// MaxCoordinators is more than anybody needs.
+	MaxCoordinators = 5
 )
 
 // The banks, and what each begins with.
@@ -74,6 +79,8 @@ func (cfg *Config) Check() error {
 	switch {
 	case cfg.Transfers < 1 || cfg.Transfers > MaxTransfers:
 		return fmt.Errorf("transfers %d: want 1 to %d", cfg.Transfers, MaxTransfers)
+	case cfg.Coordinators < 0 || cfg.Coordinators > MaxCoordinators:
+		return fmt.Errorf("coordinators %d: want 1 to %d", cfg.Coordinators, MaxCoordinators)
 	case cfg.Concurrency < 1 || cfg.Concurrency > MaxConcurrency:
 		return fmt.Errorf("concurrency %d: want 1 to %d", cfg.Concurrency, MaxConcurrency)
 	default:
@@ -162,7 +169,7 @@ func (c *cluster) show(ctx context.Context, cfg *Config) (*Report, error) {
 	if err := c.start(ctx); err != nil {
 		return nil, err
 	}
-	cfg.Event(fmt.Sprintf("assent serve is process %d, bank-a %d, bank-b %d; data in %s", c.serve.pid(), c.banks[0].pid(), c.banks[1].pid(), c.dir))
+	cfg.Event(c.describe())
 	l, err := c.load(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -13,13 +13,17 @@ import (
 // faults is what is killed, and when: at parts of the load's way, never at times. The load cannot run past a fault, so that
 // it is under way when the fault comes.
 type faults struct {
+	of     *cluster
 	list   []*fault
 	events chan string
 }
 
 // fault is the kill and the restart of one process.
 type fault struct {
-	victim  *process
+	victim *process
+	// leads: the coordinator that leads is killed, whichever that is then; it is started again when another one leads, if there
+	// is another one.
+	leads   bool
 	percent int
 	// due is the number of transfers that have ended when it comes; the transfer of the number gate waits for it.
 	due, gate int
@@ -30,15 +34,15 @@ type fault struct {
 
 // plan spreads the faults over the load.
 func (c *cluster) plan(cfg *Config) *faults {
-	f := &faults{events: make(chan string, 16)}
+	f := &faults{of: c, events: make(chan string, 16)}
 	if cfg.NoFaults {
 		return f
 	}
-	for i, victim := range []*process{c.banks[0], c.serve, c.banks[1]} {
+	for i, victim := range []*process{c.banks[0], c.serves[0], c.banks[1]} {
 		percent := 25 * (i + 1)
 		due := cfg.Transfers * percent / 100
 		f.list = append(f.list, &fault{
-			victim: victim, percent: percent, due: due, gate: due + cfg.Transfers/8,
+			victim: victim, leads: victim == c.serves[0], percent: percent, due: due, gate: due + cfg.Transfers/8,
 			reached: make(chan struct{}), done: make(chan struct{}),
 		})
 	}
@@ -54,11 +58,7 @@ func (f *faults) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		next.killed = time.Now()
-		if err := next.victim.kill(); err != nil {
-			return err
-		}
-		if err := next.victim.start(); err != nil {
+		if err := next.strike(ctx, f.of); err != nil {
 			return err
 		}
 		f.events <- fmt.Sprintf("kill -9 of %s at %d %%; started again as process %d", next.victim.name, next.percent, next.victim.pid())
@@ -66,6 +66,35 @@ func (f *faults) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// strike kills the victim and starts it again.
+func (f *fault) strike(ctx context.Context, c *cluster) error {
+	name, changed := c.lead.now()
+	if f.leads && len(c.serves) > 1 {
+		for _, p := range c.serves {
+			if p.name == name {
+				f.victim = p
+			}
+		}
+	}
+	f.killed = time.Now()
+	if err := f.victim.kill(); err != nil {
+		return err
+	}
+	if f.leads && len(c.serves) > 1 {
+		select {
+		case <-changed:
+		case <-time.After(takeoverPatience):
+			return fmt.Errorf("nobody took over from %s within %v of its death", name, takeoverPatience)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return f.victim.start()
+}
+
+// takeoverPatience is how long a standby may take on a busy machine; its lease is 3 s.
+const takeoverPatience = 30 * time.Second
 
 // pass lets the i-th transfer begin once the faults before it have come; false when it is not to begin at all.
 func (f *faults) pass(ctx context.Context, i int) bool {

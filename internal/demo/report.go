@@ -23,7 +23,7 @@ type Report struct {
 	TotalAfter  int64 `json:"total_after"`
 	// Kills are the processes killed.
 	Kills int `json:"kills"`
-	// RecoveryMS is the time from the kill of `assent serve` to the first commit of a transfer that began after it, in
+	// RecoveryMS is the time from the kill of `assent serve`, or of the coordinator that leads, to the first commit of a transfer that began after it, in
 	// milliseconds; the longest, if it is killed more than once; 0 if it is not.
 	RecoveryMS float64 `json:"recovery_ms"`
 	// TPS is transfers that ended, committed or aborted, a second, over the whole load with its faults; Seconds is how long that
@@ -72,7 +72,7 @@ func newReport(e *evidence, l *load) *Report {
 	for _, f := range l.faults.list {
 		again, settled := f.recovery(l.transfers)
 		r.Faults = append(r.Faults, FaultReport{f.victim.name, f.percent, again, settled})
-		if f.victim.name == serveName {
+		if f.leads {
 			r.RecoveryMS = max(r.RecoveryMS, round(float64(again)/float64(time.Millisecond), 1))
 		}
 	}
