@@ -46,12 +46,15 @@ func TestMemoryRun(t *testing.T) {
 func TestMemoryRunIsOneStep(t *testing.T) {
 	var m Memory
 	entered, release := make(chan struct{}), make(chan struct{})
-	var order []int // written under m's lock of the key alone: the race detector watches too
+	var order []int // guarded by the key's mutex alone
 	var running sync.WaitGroup
 	running.Go(func() {
 		_ = m.Run("a", token(1), func() error {
 			close(entered)
 			<-release
+			if m.key("a").mu.TryLock() {
+				t.Error("somebody else could get in")
+			}
 			order = append(order, 1)
 			return nil
 		})
