@@ -279,13 +279,13 @@ func (s *story) reason(o *operation) bool {
 		}
 	}
 	return slices.ContainsFunc(s.asked, func(other operation) bool {
-		switch {
+		switch { // who waited was in the queue, and who wanted several at once had some of them for a moment
 		case other.Key != o.Key || other.name == o.name || other.At > o.ret:
 			return false
 		case other.result == history.Unknown:
 			return true
 		default:
-			return other.Kind == history.Lock && other.result == history.NotHeld && other.ret+lingering >= o.At
+			return other.result == history.NotHeld && other.ret+lingering >= o.At
 		}
 	})
 }

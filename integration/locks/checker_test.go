@@ -151,6 +151,12 @@ var tales = []struct {
 	{"refused because somebody waited", "", []tale{
 		tale{}.asks(history.Lock, false, 1, 1, 5, history.NotHeld, 0),
 		tale{}.asks(history.Try, false, 1, 4, 7, history.Refused, 0)}},
+	{"refused because somebody wanted several at once and did not get all", "", []tale{
+		tale{}.asks(history.Try, false, 1, 3, 6, history.NotHeld, 0),
+		tale{}.asks(history.Try, false, 1, 4, 7, history.Refused, 0)}},
+	{"refused because another was refused", nobody, []tale{
+		tale{}.asks(history.Try, false, 1, 3, 6, history.Refused, 0),
+		tale{}.asks(history.Try, false, 1, 4, 7, history.Refused, 0)}},
 	{"refused for nothing", nobody, []tale{
 		tale{}.locks(1, 1, 2, 10).unlocks(2, 1, 3, 4, history.Released),
 		tale{}.asks(history.Try, false, 1, 6, 7, history.Refused, 0)}},

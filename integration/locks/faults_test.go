@@ -33,7 +33,7 @@ var faults = []struct {
 const (
 	clients = 3
 	// enough is how many locks are got before, between and after faults.
-	enough = 60
+	enough = 30
 )
 
 func TestFaults(t *testing.T) {
@@ -58,7 +58,9 @@ func TestPartitionOfNamespaces(t *testing.T) {
 		return
 	}
 	for _, replicas := range []int{1, 3} {
-		rounds(newWorldIn(t, replicas, newSpaces(t)), partition)
+		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
+			rounds(newWorldIn(t, replicas, newSpaces(t)), partition)
+		})
 	}
 }
 
@@ -210,14 +212,14 @@ func loseMessages(w *world) {
 			return passes
 		}
 	})
-	w.more(2 * enough)
+	w.more(enough / 2)
 	w.judge(func(f *frame, _ func(int) int) fate {
 		if isCore(f) {
 			return isLost
 		}
 		return passes
 	})
-	w.more(enough / 3)
+	w.more(enough / 6)
 	w.unjudge()
 }
 

@@ -20,7 +20,7 @@ var (
 	allFlag  = flag.Bool("locks.all", false, "run every fault at one and at three replicas, for -locks.duration each, and every mutant")
 	duration = flag.Duration("locks.duration", time.Minute, "how long each fault is repeated with -locks.all")
 	seedFlag = flag.Uint64("locks.seed", 0, "seed of the workloads; 0 makes one up")
-	parallel = flag.Int("locks.parallel", 4, "scenarios at once: most of them mostly wait")
+	parallel = flag.Int("locks.parallel", 8, "scenarios at once: most of them mostly wait")
 )
 
 // The programs that the processes of the tests run.

@@ -171,6 +171,10 @@ func (w *world) js() jetstream.JetStream {
 // create creates the buckets. A cluster may take its time to form.
 func (w *world) create() {
 	w.t.Helper()
+	w.eventually("the servers have a leader", func(context.Context) error {
+		_, err := w.nc.Request("$JS.API.INFO", nil, 200*time.Millisecond)
+		return err
+	})
 	w.eventually("the buckets are there", func(ctx context.Context) error {
 		_, err := w.js().CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: resource, Replicas: w.replicas, Storage: jetstream.FileStorage})
 		if err != nil {
