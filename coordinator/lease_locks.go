@@ -4,6 +4,8 @@ package coordinator
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/assent-tx/assent/locks"
@@ -44,15 +46,15 @@ func (c *Coordinator) takeBack(ctx context.Context, bucket, session string) erro
 		return err
 	}
 	for _, info := range held {
-		for _, holder := range info.Holders {
-			if holder.Owner != c.cfg.Name || holder.Session == session {
-				continue
-			}
-			if _, err := locks.ForceRelease(ctx, c.nc, bucket, info.Kind, info.Key); err != nil {
-				return err
-			}
-			c.cfg.Log.WithField("lease", info.Key).Info("took back the lease of this coordinator's predecessor")
+		mine := slices.ContainsFunc(info.Holders, func(h locks.Holder) bool { return h.Owner == c.cfg.Name && h.Session != session })
+		if !mine {
+			continue
 		}
+		_, err := locks.ForceRelease(ctx, c.nc, bucket, info.Kind, info.Key)
+		if err != nil && !errors.Is(err, locks.ErrNotHeld) {
+			return err
+		}
+		c.cfg.Log.WithField("lease", info.Key).Info("took back the lease of this coordinator's predecessor")
 	}
 	return nil
 }

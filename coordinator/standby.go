@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -46,6 +47,7 @@ func (l *leader) standBy(ctx context.Context) (*mandate, error) {
 // lead leads the shard for as long as it is to: reads what came last, acts on what is open, opens the shard.
 func (l *leader) lead(ctx context.Context, m *mandate) error {
 	began := time.Now()
+	crash.Here("coordinator.lease.granted")
 	info, err := l.stream.Info(ctx)
 	if err == nil {
 		err = l.readTo(ctx, &info.State)
@@ -105,6 +107,7 @@ func (l *leader) opened(took time.Duration) {
 	l.metrics.open(l.shard, l.fold, l.delivery, nowMilli())
 	l.log.WithFields(logrus.Fields{"sequence": l.fold.Sequence(), "open": l.delivery.Len(), "took": took.Round(time.Microsecond)}).
 		Info("leading the shard")
+	crash.Here("coordinator.shard.opened")
 }
 
 // stepDown ends a leadership: whoever waits is told to ask elsewhere, and the fold keeps its effects to itself again. What
@@ -131,6 +134,7 @@ func (l *leader) stepDown() (leave func(context.Context) error) {
 	return func(work context.Context) error {
 		timed, cancel := context.WithTimeout(work, l.cfg.DrainTimeout)
 		defer cancel()
+		crash.Here("coordinator.stepped.down")
 		drained := records.Drain(timed)
 		return errors.Join(drained, l.checkpoints.save(timed, l.shard, at), l.nc.FlushTimeout(time.Second))
 	}

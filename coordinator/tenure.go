@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/protocol"
 )
 
@@ -138,7 +139,9 @@ func (t *tenure) handOver() {
 	default:
 	}
 	t.share.set(t.shard, handsOver)
+	crash.Here("coordinator.handover.begun")
 	t.mandate.release()
+	crash.Here("coordinator.handover.released")
 }
 
 // drain takes no more submissions; dones still come.
@@ -153,6 +156,7 @@ func (t *tenure) onTaken() {
 	if !t.handsOver {
 		return
 	}
+	crash.Here("coordinator.handover.taken")
 	t.metrics.handedOver.Inc()
 	t.log.Info("handed the shard over")
 	t.over = true

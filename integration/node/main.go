@@ -47,6 +47,7 @@ func main() {
 	flags.DurationVar(&o.coordinator.History, "history", 0, "how long finished transactions are kept")
 	flags.Int64Var(&o.coordinator.HistoryBytes, "history-bytes", 0, "how much of them is kept")
 	flags.Int64Var(&o.coordinator.MaxBytes, "max-bytes", 0, "size of a log")
+	flags.DurationVar(&o.coordinator.Lease, "lease", 0, "how long a shard may be without a leader")
 	flags.IntVar(&o.coordinator.Shards, "shards", 1, "logs")
 	flags.StringVar(&o.ledger, "ledger", "", "file of the participant")
 	flags.BoolVar(&o.batch, "batch", false, "use the batch handler")
