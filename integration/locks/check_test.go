@@ -282,7 +282,7 @@ func (s *story) reason(o *operation) bool {
 		switch { // who waited was in the queue, and who wanted several at once had some of them for a moment
 		case other.Key != o.Key || other.name == o.name || other.At > o.ret:
 			return false
-		case other.result == history.Unknown:
+		case other.result == history.Unknown, other.result == history.Lost:
 			return true
 		default:
 			return other.result == history.NotHeld && other.ret+lingering >= o.At

@@ -154,6 +154,9 @@ var tales = []struct {
 	{"refused because somebody wanted several at once and did not get all", "", []tale{
 		tale{}.asks(history.Try, false, 1, 3, 6, history.NotHeld, 0),
 		tale{}.asks(history.Try, false, 1, 4, 7, history.Refused, 0)}},
+	{"refused because of one who lost his session while he waited", "", []tale{
+		tale{}.asks(history.Lock, false, 1, 1, 2, history.Lost, 0),
+		tale{}.asks(history.Try, false, 1, 1e10, 2e10, history.Refused, 0)}},
 	{"refused because another was refused", nobody, []tale{
 		tale{}.asks(history.Try, false, 1, 3, 6, history.Refused, 0),
 		tale{}.asks(history.Try, false, 1, 4, 7, history.Refused, 0)}},

@@ -4,6 +4,7 @@ package locks
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,7 +98,7 @@ func (p *process) tell(t testing.TB, line string) {
 
 func (p *process) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil && p.running() {
+	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatalf("signal %v to %s: %v", s, p.name, err)
 	}
 }
@@ -134,8 +135,8 @@ func (p *process) stop(t testing.TB, command string) {
 		p.signal(t, syscall.SIGCONT)
 		if command == "" {
 			_ = p.stdin.Close()
-		} else if _, err := io.WriteString(p.stdin, command+"\n"); err != nil && p.running() {
-			t.Errorf("%s: %v", p.name, err)
+		} else {
+			_, _ = io.WriteString(p.stdin, command+"\n") // it may have ended just now
 		}
 		select {
 		case <-p.ended:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,9 +75,11 @@ func TestTakeover(t *testing.T) {
 // stopAll ends the clients in order.
 func (w *world) stopAll() {
 	w.t.Helper()
+	var ending sync.WaitGroup
 	for _, h := range w.clients {
-		h.proc().stop(w.t, "stop")
+		ending.Go(func() { h.proc().stop(w.t, "stop") })
 	}
+	ending.Wait()
 }
 
 // The server's wall clock is set by an hour, both ways, while a lock is held: the holder keeps it, nobody else gets it, and the next

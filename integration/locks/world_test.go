@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -294,15 +293,7 @@ func (w *world) eventually(what string, try func(context.Context) error) {
 func (w *world) finish() {
 	w.t.Helper()
 	w.network.heal()
-	for _, h := range w.clients {
-		if h.proc().running() {
-			h.proc().signal(w.t, syscall.SIGCONT)
-			h.proc().tell(w.t, "stop")
-		}
-	}
-	for _, h := range w.clients {
-		h.proc().stop(w.t, "stop")
-	}
+	w.stopAll()
 	w.everyKeyIsFree()
 	s, err := read(w.dir)
 	if err != nil {

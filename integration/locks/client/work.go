@@ -170,7 +170,9 @@ func asked(kind history.Kind, keys int, err error) history.Result {
 	switch {
 	case errors.Is(err, locks.ErrHeld) && kind == history.Try && keys == 1:
 		return history.Refused
-	case errors.Is(err, locks.ErrHeld), errors.Is(err, locks.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, locks.ErrLost):
+		return history.Lost
+	case errors.Is(err, locks.ErrHeld), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return history.NotHeld
 	default:
 		return history.Unknown

@@ -46,7 +46,7 @@ const (
 	NotHeld  Result = "not held" // of Lock and Try: it waited as long as it wanted; of Unlock: it was given back before
 	Refused  Result = "refused"  // of Try: somebody holds it or waits for it; of Write: the token is too old
 	Released Result = "released" // of Unlock
-	Lost     Result = "lost"     // of Unlock
+	Lost     Result = "lost"     // of each but Write: the session is; what waited for it may be in the queue until somebody ends it
 	Accepted Result = "accepted" // of Write
 	Unknown  Result = "unknown"  // of each
 )
