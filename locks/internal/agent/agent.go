@@ -128,6 +128,9 @@ func (a *Agent) Leave(now int64, id string, quiet bool) []Effect {
 func (a *Agent) Written(now int64, revision uint64) []Effect {
 	a.now = now
 	w := a.written()
+	if revision < a.revision { // somebody has told of a later one before
+		return a.step()
+	}
 	before := a.known
 	a.known, a.revision = w.Record, revision
 	a.known.Stored(revision)
@@ -240,7 +243,7 @@ func (a *Agent) Asked(now int64, ask *Ask) []Effect {
 // takeOver takes what others want.
 func (a *Agent) takeOver(joins []record.Operation, leaves []string) {
 	for _, op := range joins {
-		if op.Session() != a.cfg.Self && !slices.ContainsFunc(a.joins, func(o record.Operation) bool { return o.ID == op.ID }) {
+		if op.Session() != a.cfg.Self && !slices.Contains(a.leaves, op.ID) && !slices.ContainsFunc(a.joins, func(o record.Operation) bool { return o.ID == op.ID }) {
 			a.joins = append(a.joins, op)
 		}
 	}
@@ -430,13 +433,18 @@ func (a *Agent) decide() {
 	a.poll()
 }
 
-// poll reads the record when something is waited for and nothing was heard.
+// poll reads the record when something is waited for and nothing was heard. Who is next in the queue also makes the keeper
+// look, because it may not know that it holds: it may have missed that it was granted what it does not want any more.
 func (a *Agent) poll() {
 	for _, op := range a.operations {
-		if op.state != held && (a.now-a.heard >= a.cfg.Poll || op.unheard > 0 && a.now-a.heard >= a.cfg.Answer) {
-			a.read()
-			return
+		if op.state == held || a.now-a.heard < a.cfg.Poll && (op.unheard == 0 || a.now-a.heard < a.cfg.Answer) {
+			continue
 		}
+		if keeper := a.known.Keeper(); a.known.Ahead(op.ID) == 0 && keeper != a.cfg.Self {
+			a.effect(Effect{Ask: &Ask{From: a.cfg.Self, Revision: a.revision}, To: keeper})
+		}
+		a.read()
+		return
 	}
 }
 
@@ -479,8 +487,9 @@ func (a *Agent) wanted() (record.Record, []refusal) {
 		r.Leave(id)
 	}
 	var refused []refusal
+	keeper := a.known.Keeper() == a.cfg.Self
 	for _, op := range a.joins {
-		if a.dead[op.Session()] {
+		if a.dead[op.Session()] || !keeper && op.Session() != a.cfg.Self { // others are the keeper's business
 			continue
 		}
 		switch err := r.Join(op); {

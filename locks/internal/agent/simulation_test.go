@@ -320,9 +320,15 @@ func (w *world) ended(s *session, e *Ended) {
 		w.fail("%s is busy and wanted to wait", e.ID)
 	}
 	o.over = true
-	if e.Why == "" && o.granted && w.head().record.Has(e.ID) {
-		w.fail("%s is said to be given back, and the record has it:%s", e.ID, brief(&w.head().record))
+	if e.Why == "" && o.granted && !w.wasWithout(o) {
+		w.fail("%s is said to be given back, and it was not:%s", e.ID, brief(&w.head().record))
 	}
+}
+
+// wasWithout tells whether a version after an operation's grant did not have it. A message that is late may let it in
+// again; then its session finds it there, and takes it out.
+func (w *world) wasWithout(o *op) bool {
+	return slices.ContainsFunc(w.versions, func(v version) bool { return v.revision > o.token && !v.record.Has(o.ID) })
 }
 
 // act is one thing that a user does.
