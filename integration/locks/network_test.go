@@ -85,3 +85,10 @@ func (w *world) unjudge() {
 
 // milliseconds is short for tables of fates.
 func milliseconds(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -14,23 +14,11 @@ import (
 
 // The tools of the fault tests do what the tests think they do.
 
-// behind gives a connection through a link that reads frames.
-func behind(t *testing.T, w *world) (*link, *nats.Conn) {
-	t.Helper()
-	w.host("through")
-	w.clients = nil                   // it has no process
-	ties := w.network.(*proxies).ties //nolint:errcheck // newWorld makes proxies
-	l := ties[len(ties)-1].link
-	nc, err := nats.Connect(l.address(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
-	must(t, err)
-	t.Cleanup(nc.Close)
-	return l, nc
-}
-
 func TestLinkLosesWhatItIsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	l, nc := behind(t, w)
+	nc, links := w.behind("through")
+	l := links[0]
 	got, err := w.nc.SubscribeSync("core")
 	must(t, err)
 	must(t, w.nc.Flush())
@@ -83,7 +71,8 @@ func TestLinkLosesWhatItIsTold(t *testing.T) {
 func TestLinkIsAPartition(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	l, nc := behind(t, w)
+	nc, links := w.behind("through")
+	l := links[0]
 	l.freeze()
 	if err := nc.FlushTimeout(200 * time.Millisecond); !errors.Is(err, nats.ErrTimeout) {
 		t.Errorf("through a frozen link: %v", err)

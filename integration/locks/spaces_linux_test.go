@@ -96,13 +96,6 @@ func ip(command string) error {
 	return nil
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // of makes a host's namespace and gives its address.
 func (n *spaces) of(h *host) string {
 	s := &space{host: h, cable: fmt.Sprintf("cable%d", len(n.all)), ask: make(chan func() error), done: make(chan error)}

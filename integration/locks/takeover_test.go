@@ -41,9 +41,9 @@ func TestTakeover(t *testing.T) {
 				w := newWorld(t, replicas)
 				holder := w.keeps("holder", "key0", ttl)
 				_, token := holder.hears("held")
-				rounds := 3
+				rounds := int(3 * time.Second / ttl)
 				if *allFlag {
-					rounds = 30
+					rounds *= 10
 				}
 				for n := range rounds {
 					waiter := w.keeps(fmt.Sprintf("waiter%d", n), "key0", ttl)

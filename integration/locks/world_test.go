@@ -204,6 +204,45 @@ func (w *world) add(n int) {
 	}
 }
 
+// through opens a session of the test's own process whose connection goes through links, one for each server.
+func (w *world) through(name string) (*locks.Session, []*link) {
+	w.t.Helper()
+	nc, links := w.behind(name)
+	cfg := w.config()
+	cfg.Owner = name
+	s, err := locks.Open(w.t.Context(), nc, cfg)
+	must(w.t, err)
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.Close(ctx) // it may be lost
+	})
+	return s, links
+}
+
+func (w *world) behind(name string) (*nats.Conn, []*link) {
+	w.t.Helper()
+	h := &host{w: w, name: name}
+	var urls []string
+	var links []*link
+	for _, server := range w.servers {
+		urls = append(urls, "nats://"+w.network.between(h, server, server.port, true))
+		ties := w.network.(*proxies).ties //nolint:errcheck // newWorld makes proxies
+		links = append(links, ties[len(ties)-1].link)
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.IgnoreDiscoveredServers())
+	must(w.t, err)
+	w.t.Cleanup(nc.Close)
+	return nc, links
+}
+
+// judgedBy sets the rule of several links.
+func judgedBy(links []*link, rule func(*frame) fate) {
+	for _, l := range links {
+		l.judgedBy(rule)
+	}
+}
+
 // host adds a client's place in the network.
 func (w *world) host(name string) *host {
 	h := &host{w: w, name: name, binary: clientBinary}
