@@ -4,6 +4,7 @@ package integration
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -92,21 +93,24 @@ func (f *reference) vote(participant string, v *messages.VoteRecord) {
 	}
 }
 
-// readLog gives the messages of shard 0's log, from its first to where it ends now.
-func readLog(t testing.TB, nc *nats.Conn, visit func(msg jetstream.Msg, meta *jetstream.MsgMetadata)) {
+// readLog gives the messages of a shard's log, from its first to where it ends now; false when there is no such shard.
+func readLog(t testing.TB, nc *nats.Conn, shard int, visit func(msg jetstream.Msg, meta *jetstream.MsgMetadata)) (found bool) {
 	t.Helper()
 	ctx := within(t, patience)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(ctx, messages.Subjects{}.Stream(0))
+	stream, err := js.Stream(ctx, messages.Subjects{}.Stream(shard))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	state := stream.CachedInfo().State
 	if state.Msgs == 0 {
-		return
+		return true
 	}
 	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
 	if err != nil {
@@ -129,15 +133,22 @@ func readLog(t testing.TB, nc *nats.Conn, visit func(msg jetstream.Msg, meta *je
 			t.Fatalf("reading the log: at %d of %d", at, state.LastSeq)
 		}
 	}
+	return true
 }
 
-// foldLog reads the whole log with the reference.
+// foldLog reads the whole logs of all shards with the reference.
 func foldLog(t testing.TB, nc *nats.Conn) *reference {
 	t.Helper()
-	f := &reference{txs: make(map[assent.ID]*referenceTx)}
-	readLog(t, nc, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) {
-		kind, participant := messages.Subjects{}.ParseLog(0, msg.Subject())
-		f.read(meta.Timestamp.UnixMilli(), kind, participant, msg.Data())
-	})
-	return f
+	all := &reference{txs: make(map[assent.ID]*referenceTx)}
+	for shard := 0; ; shard++ {
+		f := &reference{txs: make(map[assent.ID]*referenceTx)} // each has a time of its own
+		found := readLog(t, nc, shard, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) {
+			kind, participant := messages.Subjects{}.ParseLog(shard, msg.Subject())
+			f.read(meta.Timestamp.UnixMilli(), kind, participant, msg.Data())
+		})
+		if !found {
+			return all
+		}
+		maps.Copy(all.txs, f.txs)
+	}
 }
