@@ -72,6 +72,8 @@ With --json a command prints one JSON object on standard output, errors included
 		newServeCommand(g),
 		newTxCommand(g),
 		newParticipantsCommand(g),
+		newLockCommand(g),
+		newElectCommand(g),
 		newCompletionCommand(g),
 		newVersionCommand(g),
 	)

@@ -42,6 +42,53 @@ func Example() {
 	// fence: "printer": token 0000000000000001-0000000000000011 is older than 0000000000000001-000000000000002a: the lock has passed to another
 }
 
+// The same with a real lock and a real resource. What takes the lock from A here is an operator; a pause of A's for longer than its
+// session's TTL, and another that waits, have the same effect.
+func Example_pausedHolder() {
+	ctx := context.Background()
+	dir, _ := os.MkdirTemp("", "fence") // errors of this setting up are left out
+	defer os.RemoveAll(dir)
+	server, _ := embedded.Start(embedded.Config{Dir: dir})
+	defer server.Close()
+	nc, _ := server.Connect()
+	defer nc.Close()
+	js, _ := jetstream.New(nc)
+	_, _ = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "config"})
+	values, _ := fence.OpenKV(ctx, nc, "config")
+	a, _ := locks.Open(ctx, nc, locks.Config{Owner: "A"})
+	defer func() { _ = a.Close(ctx) }()
+	b, _ := locks.Open(ctx, nc, locks.Config{Owner: "B"})
+	defer func() { _ = b.Close(ctx) }()
+
+	lockA, err := a.Lock(ctx, "primary")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = values.Put(ctx, "primary", []byte("host-a"), lockA.Token())
+	fmt.Println("A writes:", err)
+
+	_, _ = locks.ForceRelease(ctx, nc, "", locks.KindLock, "primary")
+	lockB, err := b.Lock(ctx, "primary")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = values.Put(ctx, "primary", []byte("host-b"), lockB.Token())
+	fmt.Println("B writes:", err)
+
+	// A looks neither at lockA.Done nor at lockA.Err.
+	_, err = values.Put(ctx, "primary", []byte("host-a"), lockA.Token())
+	fmt.Println("A is refused:", errors.Is(err, fence.ErrStale))
+	entry, _ := values.Get(ctx, "primary")
+	fmt.Printf("%s, by B: %v\n", entry.Value, entry.Token == lockB.Token())
+	// Output:
+	// A writes: <nil>
+	// B writes: <nil>
+	// A is refused: true
+	// host-b, by B: true
+}
+
 // What is done with the resource is done in the function: no newer holder gets in between.
 func ExampleMemory_Run() {
 	var fences fence.Memory
