@@ -76,10 +76,13 @@ func (c *Coordinator) Healthy() error {
 	}
 	select {
 	case <-c.ready:
-		return nil
 	default:
 		return errors.New("the shards' logs are being replayed, or have no leader yet")
 	}
+	if !c.sessions.live() {
+		return errors.New("the session of the leases is lost, and another one is being opened")
+	}
+	return nil
 }
 
 // Leads are the shards that this coordinator leads now, in order; for the others it stands by.

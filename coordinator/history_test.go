@@ -64,3 +64,18 @@ func TestHistoryIsBounded(t *testing.T) {
 		t.Errorf("%d marks for 10 s of history, want about one a second", len(h.marks))
 	}
 }
+
+// Who stands by trims nothing, and still lets go of the marks.
+func TestHistoryOfAStandbyIsBounded(t *testing.T) {
+	h := &history{keep: 10 * time.Second, keepBytes: 1 << 40}
+	for i := range 100_000 {
+		now := int64(i * 10)
+		h.saw(uint64(i+1), now, 100)
+		if i%200 == 0 && h.horizon(0, now) != 0 {
+			t.Fatal("it is to trim the log")
+		}
+	}
+	if len(h.marks) > 15 {
+		t.Errorf("%d marks for 10 s of history, want about one a second", len(h.marks))
+	}
+}

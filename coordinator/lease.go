@@ -21,6 +21,8 @@ type lease interface {
 type session interface {
 	// campaign waits for the lease of a shard.
 	campaign(ctx context.Context, shard int) (lease, error)
+	// holds asks the server whether the lease of a shard is this session's.
+	holds(ctx context.Context, shard int) (bool, error)
 	Done() <-chan struct{}
 	Close(ctx context.Context) error
 }
@@ -38,6 +40,12 @@ func (s *sessions) set(now session) {
 	s.now = now
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+func (s *sessions) live() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now != nil
 }
 
 // get waits until there is one; nil when ctx ends before.
@@ -108,6 +116,7 @@ func (c *Coordinator) closeSession(ctx context.Context) {
 // mandate is a lease in a leader's hands.
 type mandate struct {
 	lease
+	session  session
 	once     sync.Once
 	released chan struct{}
 }
@@ -144,7 +153,7 @@ func (c *Coordinator) serveTerm(ctx context.Context, now session, l *leader) {
 		l.giveBack(held)
 		return
 	}
-	m := &mandate{lease: held, released: make(chan struct{})}
+	m := &mandate{lease: held, session: now, released: make(chan struct{})}
 	select {
 	case l.granted <- m:
 		select {

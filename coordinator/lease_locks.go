@@ -8,11 +8,17 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/assent-tx/assent/locks"
 )
 
 // leaseSession is a session of package locks.
-type leaseSession struct{ *locks.Session }
+type leaseSession struct {
+	*locks.Session
+	nc     *nats.Conn
+	bucket string
+}
 
 func (s leaseSession) campaign(ctx context.Context, shard int) (lease, error) {
 	held, err := s.Lock(ctx, leaseKey(shard))
@@ -20,6 +26,16 @@ func (s leaseSession) campaign(ctx context.Context, shard int) (lease, error) {
 		return nil, err
 	}
 	return held, nil
+}
+
+func (s leaseSession) holds(ctx context.Context, shard int) (bool, error) {
+	held, err := locks.List(ctx, s.nc, s.bucket)
+	for _, info := range held {
+		if info.Kind == locks.KindLock && info.Key == leaseKey(shard) {
+			return slices.ContainsFunc(info.Holders, func(h locks.Holder) bool { return h.Session == s.ID() }), err
+		}
+	}
+	return false, err
 }
 
 func leaseKey(shard int) string { return "shard-" + strconv.Itoa(shard) }
@@ -37,7 +53,7 @@ func (c *Coordinator) openLeases(ctx context.Context) (session, error) {
 	if err := c.takeBack(ctx, bucket, opened.ID()); err != nil { // they run out by themselves
 		c.cfg.Log.WithError(err).Warn("leases of this coordinator's predecessor were not taken back")
 	}
-	return leaseSession{opened}, nil
+	return leaseSession{opened, c.nc, bucket}, nil
 }
 
 func (c *Coordinator) takeBack(ctx context.Context, bucket, session string) error {

@@ -56,6 +56,7 @@ const (
 type share struct {
 	nc      *nats.Conn
 	subject string
+	send    func(body []byte) error
 	id      string
 	name    string
 	every   time.Duration
@@ -77,11 +78,18 @@ type peer struct {
 }
 
 func newShare(nc *nats.Conn, cfg *Config) *share {
-	return &share{
+	s := &share{
 		nc: nc, subject: cfg.Prefix + ".coordinators", id: messages.NewID().String(), name: cfg.Name,
 		every: cfg.Lease / beatsPerLease, log: cfg.Log,
 		mine: make([]holding, cfg.Shards), passed: make([]time.Time, cfg.Shards), peers: make(map[string]*peer),
 	}
+	s.send = func(body []byte) error {
+		if !nc.IsConnected() {
+			return nats.ErrDisconnected // what cannot be sent now is not sent later: it would be old
+		}
+		return nc.Publish(s.subject, body)
+	}
+	return s
 }
 
 // run tells and listens until ctx ends. It begins when all shards are warm: nobody hands a shard to one who has to read first.
@@ -132,7 +140,7 @@ func (s *share) hearOn(subscription *nats.Subscription, beats chan *nats.Msg) {
 	}
 }
 
-// tell sends a beat. What cannot be sent now is not sent later: it would be old.
+// tell sends a beat.
 func (s *share) tell(hello bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +155,8 @@ func (s *share) tellLocked(hello bool) {
 		}
 	}
 	body, err := json.Marshal(&b)
-	if err == nil && s.nc.IsConnected() {
-		err = s.nc.Publish(s.subject, body)
+	if err == nil {
+		err = s.send(body)
 	}
 	if err != nil {
 		s.log.WithError(err).Debug("the other coordinators were not told")

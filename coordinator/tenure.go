@@ -32,7 +32,8 @@ type tenure struct {
 	stopping      <-chan struct{} // nil once it has been told to stop
 	deadline      <-chan time.Time
 	subscriptions []*nats.Subscription
-	stopped       bool // it was told to stop
+	doubtful      time.Time // when it was asked last whether the lease is still ours
+	stopped       bool      // it was told to stop
 	handsOver     bool
 	drains        bool
 	over          bool
@@ -62,7 +63,7 @@ func (l *leader) serve(ctx, work context.Context, t *tenure) error {
 		case <-l.yield:
 			t.onYield()
 		case <-l.taken:
-			t.onTaken()
+			t.onTaken(work)
 		case m := <-l.granted:
 			t.onGranted(m)
 		case <-ticker.C:
@@ -151,15 +152,40 @@ func (t *tenure) drain() {
 	t.subscriptions = t.subscriptions[:1]
 }
 
-// onTaken hears that another coordinator leads the shard. Only who hands it over believes that.
-func (t *tenure) onTaken() {
+// onTaken hears that another coordinator leads the shard. Who hands it over believes that; who does not asks whose the lease is.
+func (t *tenure) onTaken(work context.Context) {
 	if !t.handsOver {
+		t.doubt(work)
 		return
 	}
 	crash.Here("coordinator.handover.taken")
 	t.metrics.handedOver.Inc()
 	t.log.Info("handed the shard over")
 	t.over = true
+}
+
+// doubt finds out that the lease was taken away by force and the message about it was lost: two would lead for ever, and do
+// everything twice.
+func (t *tenure) doubt(work context.Context) {
+	now := time.Now()
+	if t.stopped || now.Sub(t.doubtful) < t.cfg.Lease {
+		return
+	}
+	t.doubtful = now
+	m := t.mandate
+	go func() { // the leader does not wait for the server
+		timed, cancel := context.WithTimeout(work, apiTimeout)
+		defer cancel()
+		held, err := m.session.holds(timed, t.shard)
+		if held || err != nil {
+			return
+		}
+		_ = t.inLeader(timed, func() { // who leads no more need not hear
+			if t.mandate == m && !t.handsOver && !t.stopped && !t.over {
+				t.onLost(work)
+			}
+		})
+	}()
 }
 
 // onGranted hears that nobody else wanted the lease.
