@@ -33,7 +33,7 @@ type register struct {
 	given time.Time
 	// counting is from when on hand-offs are measured.
 	counting   time.Time
-	handOffs   *hdrhistogram.Histogram // in nanoseconds
+	handOffs   *hdrhistogram.Histogram // of the slice, in nanoseconds
 	acquired   []int64                 // by client
 	violations int64
 }
@@ -46,6 +46,7 @@ func newRegister(clients int) *register {
 func (r *register) begin(warmup time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.handOffs.Reset()
 	r.given, r.counting = time.Time{}, time.Now().Add(warmup)
 }
 

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -13,6 +14,8 @@ type LocksReport struct {
 	Raw    LocksRaw    `json:"raw"`
 	Rows   []LocksRow  `json:"rows"`
 	Ratios LocksRatios `json:"ratios"`
+	// Rounds are the ratios of each round by itself: how much they differ tells how much noise there was.
+	Rounds []LocksRatios `json:"rounds"`
 	// Missed names the targets that were not reached; empty when all were.
 	Missed []string `json:"missed"`
 	// Errors are calls of Lock and Unlock that failed, in the warm-ups too. More than 0 is a fault of Assent.
@@ -69,7 +72,8 @@ type LocksRow struct {
 	latencies, handOffs *hdrhistogram.Histogram // in nanoseconds; handOffs may be nil
 }
 
-// LocksRatios hold the rows against the yardstick. What has no row is 0.
+// LocksRatios hold the rows against the yardstick. Those of a run are the medians of its rounds', in each of which a row and its
+// yardstick are measured one right after the other: so a disk that stands still in one round spoils no more than that round.
 type LocksRatios struct {
 	// P50At1 is the median of Lock and Unlock of one client over that of one raw publish.
 	P50At1 float64 `json:"uncontended_p50_at_1"`
@@ -78,9 +82,9 @@ type LocksRatios struct {
 	// HandOffP50 and HandOffP99 are of 16 contending clients, each over the median of one raw publish.
 	HandOffP50 float64 `json:"handoff_p50_at_16"`
 	HandOffP99 float64 `json:"handoff_p99_at_16"`
-	// Jain is that of 16 contending clients.
+	// Jain is that of 16 contending clients over the whole run; 0 for a round.
 	Jain float64 `json:"jain_at_16"`
-	// Violations is the sum of all rows'.
+	// Violations is the sum of all rows' over the whole run; 0 for a round.
 	Violations int64 `json:"violations"`
 }
 
@@ -111,8 +115,22 @@ func (b *locksBench) report() *LocksReport {
 			r.FirstError = m.step + ": " + m.firstErr.Error()
 		}
 	}
+	for i := range b.cfg.Rounds {
+		r.Rounds = append(r.Rounds, b.round(i))
+	}
 	r.compare()
 	return r
+}
+
+// round gives the ratios of one round.
+func (b *locksBench) round(i int) LocksRatios {
+	raw, handOff := b.raw1.samples[i].p50, &b.contended16.samples[i]
+	return LocksRatios{
+		P50At1:     ratio(b.alone1.samples[i].p50, raw),
+		PairsAt64:  ratio(b.alone64.samples[i].perSecond, b.raw64x8.samples[i].perSecond/2),
+		HandOffP50: ratio(handOff.handOffP50, raw),
+		HandOffP99: ratio(handOff.handOffP99, raw),
+	}
 }
 
 func (b *locksBench) rawReport() LocksRaw {
@@ -135,7 +153,7 @@ func (m *lockMeasure) row() LocksRow {
 	row.AcquisitionsPerS = m.perSecond()
 	row.Jain, row.Violations = jain(m.register.acquired), m.register.violations
 	if m.mode == contended {
-		row.handOffs = m.register.handOffs
+		row.handOffs = m.handOffs
 		row.HandOffP50MS, row.HandOffP99MS = milliseconds(row.handOffs.ValueAtQuantile(50)), milliseconds(row.handOffs.ValueAtQuantile(99))
 	}
 	return row
@@ -143,22 +161,34 @@ func (m *lockMeasure) row() LocksRow {
 
 // compare fills in the ratios and what was missed.
 func (r *LocksReport) compare() {
-	r.Ratios = LocksRatios{}
+	r.Ratios = LocksRatios{
+		P50At1:     r.median(func(l *LocksRatios) float64 { return l.P50At1 }),
+		PairsAt64:  r.median(func(l *LocksRatios) float64 { return l.PairsAt64 }),
+		HandOffP50: r.median(func(l *LocksRatios) float64 { return l.HandOffP50 }),
+		HandOffP99: r.median(func(l *LocksRatios) float64 { return l.HandOffP99 }),
+	}
 	for i := range r.Rows {
 		row := &r.Rows[i]
 		r.Ratios.Violations += row.Violations
-		switch {
-		case row.Mode == uncontended && row.Clients == 1:
-			r.Ratios.P50At1 = ratio(row.P50MS, r.Raw.PublishP50MS1)
-		case row.Mode == uncontended && row.Clients == lockClients:
-			r.Ratios.PairsAt64 = ratio(row.PairsPerS, r.Raw.PublishPerS64x8/2)
-		case row.Mode == contended && row.Clients == 16:
-			r.Ratios.HandOffP50 = ratio(row.HandOffP50MS, r.Raw.PublishP50MS1)
-			r.Ratios.HandOffP99 = ratio(row.HandOffP99MS, r.Raw.PublishP50MS1)
+		if row.Mode == contended && row.Clients == 16 {
 			r.Ratios.Jain = row.Jain
 		}
 	}
 	r.Missed = r.missed()
+}
+
+// median is the median of the rounds; the mean of the two in the middle when their number is even.
+func (r *LocksReport) median(of func(*LocksRatios) float64) float64 {
+	values := make([]float64, len(r.Rounds))
+	for i := range r.Rounds {
+		values[i] = of(&r.Rounds[i])
+	}
+	slices.Sort(values)
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
 // target is what a ratio should be at most, or at least.

@@ -27,7 +27,9 @@ type locksBench struct {
 	cluster *lockCluster
 	// The yardstick.
 	raw1, raw64, raw64x8 *lockMeasure
-	rows                 []*lockMeasure
+	// The rows that are held against it, and all of them.
+	alone1, alone64, contended16 *lockMeasure
+	rows                         []*lockMeasure
 	// order is in which a round measures.
 	order []*lockMeasure
 	// total is the time that the run will take about, and spent what the slices before this one have taken.
@@ -43,14 +45,15 @@ type lockMeasure struct {
 	register *register // nil when it is not contended
 
 	latencies *hdrhistogram.Histogram // in nanoseconds
+	handOffs  *hdrhistogram.Histogram // in nanoseconds; nil when it is not contended
 	elapsed   time.Duration
 	errors    int64
 	firstErr  error
 	samples   []sliced
 }
 
-// sliced is what one slice found.
-type sliced struct{ perSecond, p50 float64 }
+// sliced is what one slice found; times are in milliseconds.
+type sliced struct{ perSecond, p50, handOffP50, handOffP99 float64 }
 
 func newLocksBench(cfg *LocksConfig, c *lockCluster) *locksBench {
 	b := &locksBench{
@@ -60,10 +63,11 @@ func newLocksBench(cfg *LocksConfig, c *lockCluster) *locksBench {
 		raw64x8: newMeasure("", lockClients, c.publish(lockRawStreams)),
 	}
 	b.raw1.step, b.raw64.step, b.raw64x8.step = "raw, 1 publisher", "raw, 64 publishers", "raw, 64 publishers, 8 streams"
-	one, some, many := b.alone(1), b.alone(16), b.alone(lockClients)
-	few, crowd, readers := b.contended(16), b.contended(lockClients), b.shared()
-	b.rows = []*lockMeasure{one, some, many, few, crowd, readers}
-	b.order = []*lockMeasure{one, b.raw1, few, some, b.raw64, crowd, readers, b.raw64x8, many} // each beside what it is compared with
+	b.alone1, b.alone64, b.contended16 = b.alone(1), b.alone(lockClients), b.contended(16)
+	alone16, crowd, readers := b.alone(16), b.contended(lockClients), b.shared()
+	b.rows = []*lockMeasure{b.alone1, alone16, b.alone64, b.contended16, crowd, readers}
+	// Each beside what it is held against.
+	b.order = []*lockMeasure{b.alone1, b.raw1, b.contended16, alone16, b.raw64, crowd, readers, b.raw64x8, b.alone64}
 	slice, warmup := b.slice()
 	b.total = time.Duration(cfg.Rounds*len(b.order)) * (slice + warmup)
 	return b
@@ -90,7 +94,7 @@ func (b *locksBench) shared() *lockMeasure {
 func newContended(mode string, clients int, lock take) *lockMeasure {
 	r := newRegister(clients)
 	m := newMeasure(mode, clients, r.client(lock))
-	m.register = r
+	m.register, m.handOffs = r, newHistogram()
 	return m
 }
 
@@ -151,7 +155,13 @@ func (m *lockMeasure) add(found *measured) {
 	if m.firstErr == nil {
 		m.firstErr = found.firstErr
 	}
-	m.samples = append(m.samples, sliced{found.perSecond, found.quantile(50)})
+	sample := sliced{perSecond: found.perSecond, p50: found.quantile(50)}
+	if m.register != nil {
+		handOffs := m.register.handOffs
+		m.handOffs.Merge(handOffs)
+		sample.handOffP50, sample.handOffP99 = milliseconds(handOffs.ValueAtQuantile(50)), milliseconds(handOffs.ValueAtQuantile(99))
+	}
+	m.samples = append(m.samples, sample)
 }
 
 func (m *lockMeasure) perSecond() float64 {

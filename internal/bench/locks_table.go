@@ -27,7 +27,7 @@ func (r *LocksReport) WriteTable(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	b.WriteString("\n")
+	fmt.Fprintf(&b, "\nratios: medians of the %s, in each of which a row and its yardstick are measured one after the other\n", count(len(r.Rounds), "round"))
 	for _, t := range r.targets() {
 		verdict := "reached"
 		if !t.met() {

@@ -46,6 +46,14 @@ func TestRunLocks(t *testing.T) {
 	checkLocksRaw(t, report)
 	checkLocksRows(t, report)
 	checkLocksOutput(t, report)
+	for i, round := range report.Rounds {
+		if round.P50At1 <= 0 || round.PairsAt64 <= 0 || round.HandOffP50 <= 0 || round.HandOffP99 < round.HandOffP50 {
+			t.Errorf("round %d: %+v", i+1, round)
+		}
+	}
+	if len(report.Rounds) != 2 || report.Ratios.PairsAt64 != (report.Rounds[0].PairsAt64+report.Rounds[1].PairsAt64)/2 {
+		t.Errorf("ratios %+v of the rounds %+v", report.Ratios, report.Rounds)
+	}
 	told := strings.Join(steps, "; ")
 	for _, want := range []string{"round 1 of 2: uncontended, 1 client; round 1 of 2: raw, 1 publisher;", "round 2 of 2: raw, 1 publisher; round 2 of 2: uncontended, 1 client; done"} {
 		if !strings.Contains(told, want) {
@@ -288,18 +296,18 @@ func TestJain(t *testing.T) {
 	}
 }
 
-// atTargets is a report that reaches each target, and nothing more.
+// atTargets is a report that reaches each target, and nothing more; one of its rounds is spoilt.
 func atTargets() *LocksReport {
+	good, spoilt := LocksRatios{P50At1: 3.5, PairsAt64: 0.8, HandOffP50: 3, HandOffP99: 8}, LocksRatios{P50At1: 99, HandOffP50: 99, HandOffP99: 99}
 	return &LocksReport{
 		Settings: LocksSettings{Replicas: 1},
-		Raw:      LocksRaw{PublishP50MS1: 1, PublishPerS64x8: 1000},
 		Rows: []LocksRow{
-			{Mode: uncontended, Clients: 1, P50MS: 3.5},
-			{Mode: uncontended, Clients: 64, PairsPerS: 400},
-			{Mode: contended, Clients: 16, HandOffP50MS: 3, HandOffP99MS: 8, Jain: 0.99},
-			{Mode: contended, Clients: 64, HandOffP50MS: 30, HandOffP99MS: 80, Jain: 0.5},
+			{Mode: uncontended, Clients: 16},
+			{Mode: contended, Clients: 16, Jain: 0.99},
+			{Mode: contended, Clients: 64, Jain: 0.5},
 			{Mode: sharedMode, Clients: 16},
 		},
+		Rounds: []LocksRatios{good, spoilt, good},
 	}
 }
 
@@ -309,12 +317,12 @@ func TestTargets(t *testing.T) {
 		t.Errorf("missed %q, want an empty list", report.Missed)
 	}
 	for name, change := range map[string]func(*LocksReport){
-		"p50 of Lock":  func(r *LocksReport) { r.Rows[0].P50MS = 3.6 },
-		"pairs/s":      func(r *LocksReport) { r.Rows[1].PairsPerS = 399 },
-		"hand-off p50": func(r *LocksReport) { r.Rows[2].HandOffP50MS = 3.1 },
-		"hand-off p99": func(r *LocksReport) { r.Rows[2].HandOffP99MS = 8.1 },
-		"Jain":         func(r *LocksReport) { r.Rows[2].Jain = 0.98 },
-		"violations":   func(r *LocksReport) { r.Rows[4].Violations = 1 },
+		"p50 of Lock":  func(r *LocksReport) { r.Rounds[2].P50At1 = 3.6 },
+		"pairs/s":      func(r *LocksReport) { r.Rounds[2].PairsAt64 = 0.79 },
+		"hand-off p50": func(r *LocksReport) { r.Rounds[2].HandOffP50 = 3.1 },
+		"hand-off p99": func(r *LocksReport) { r.Rounds[2].HandOffP99 = 8.1 },
+		"Jain":         func(r *LocksReport) { r.Rows[1].Jain = 0.98 },
+		"violations":   func(r *LocksReport) { r.Rows[3].Violations = 1 },
 	} {
 		report := atTargets()
 		change(report)
@@ -327,8 +335,18 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	report = atTargets()
-	report.Settings.Replicas, report.Rows[0].P50MS, report.Rows[1].PairsPerS = 3, 100, 1
+	report.Settings.Replicas, report.Rounds[2].P50At1, report.Rounds[2].PairsAt64 = 3, 100, 0.1
 	if report.compare(); len(report.Missed) != 0 {
 		t.Errorf("at three replicas %q was missed", report.Missed)
+	}
+}
+
+func TestMedian(t *testing.T) {
+	report := &LocksReport{}
+	for _, test := range []struct{ next, want float64 }{{3, 3}, {1, 2}, {100, 3}, {5, 4}} {
+		report.Rounds = append(report.Rounds, LocksRatios{P50At1: test.next})
+		if report.compare(); report.Ratios.P50At1 != test.want {
+			t.Errorf("the median of %v is %v, want %v", report.Rounds, report.Ratios.P50At1, test.want)
+		}
 	}
 }
