@@ -23,8 +23,15 @@ var (
 	parallel = flag.Int("locks.parallel", 8, "scenarios at once: most of them mostly wait")
 )
 
-// The programs that the processes of the tests run.
+// The programs that the processes of the tests run. A run of tests by a test is told by its environment where they are.
 var serverBinary, clientBinary string
+
+const serverEnv, clientEnv = "LOCKS_SERVER", "LOCKS_CLIENT"
+
+// programs is the environment of a run of tests by a test.
+func programs() []string {
+	return append(os.Environ(), serverEnv+"="+serverBinary, clientEnv+"="+clientBinary)
+}
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -43,8 +50,8 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if inNamespace() {
-		serverBinary, clientBinary = os.Getenv("LOCKS_SERVER"), os.Getenv("LOCKS_CLIENT")
+	serverBinary, clientBinary = os.Getenv(serverEnv), os.Getenv(clientEnv)
+	if serverBinary != "" { // a test runs tests
 		return m.Run()
 	}
 	began := time.Now()

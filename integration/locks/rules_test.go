@@ -190,6 +190,57 @@ func TestAnEndedSessionTakesNothingBack(t *testing.T) {
 			t.Errorf("the ended session says: %v", err)
 		}
 		must(t, next.Unlock(t.Context()))
+		if !w.isBuried(a.ID()) {
+			t.Error("its renewals have brought its record back")
+		}
+	})
+}
+
+// isBuried tells whether the record of a session says that it has ended.
+func (w *world) isBuried(session string) bool {
+	w.t.Helper()
+	for n := range 2 {
+		stream, err := w.js().Stream(w.t.Context(), fmt.Sprintf("KV_%s-%d", bucket, n))
+		must(w.t, err)
+		msg, err := stream.GetLastMsgForSubject(w.t.Context(), fmt.Sprintf("$KV.%s-%d.session.%s", bucket, n, session))
+		if err == nil {
+			return msg.Header.Get("KV-Operation") != ""
+		}
+	}
+	w.t.Fatalf("no stream has a record of session %s", session)
+	return false
+}
+
+// Unlocking what was taken away is an error, and takes nothing from the next holder; also when the message about it was lost.
+func TestUnlockOfWhatWasTakenAway(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		a, links := w.through("a")
+		b, _ := w.through("b")
+		first, err := a.Lock(t.Context(), "key0")
+		must(t, err)
+		judgedBy(links, func(f *frame) fate {
+			if !f.toServer && strings.HasPrefix(f.subject, "assent.") {
+				return isLost
+			}
+			return passes
+		})
+		_, err = locks.ForceRelease(t.Context(), w.nc, bucket, locks.KindLock, "key0")
+		must(t, err)
+		next, err := b.Lock(t.Context(), "key0", locks.Wait(patience))
+		must(t, err)
+		if next.Token().Compare(first.Token()) <= 0 {
+			t.Errorf("token %v after %v", next.Token(), first.Token())
+		}
+		if err := first.Unlock(t.Context()); !errors.Is(err, locks.ErrLost) {
+			t.Errorf("unlock of what was taken away: %v", err)
+		}
+		if _, err := a.TryLock(t.Context(), "key0"); !errors.Is(err, locks.ErrHeld) {
+			t.Errorf("the lock of the next holder is gone: another gets %v", err)
+		}
+		must(t, next.Unlock(t.Context()))
+		if err := next.Unlock(t.Context()); !errors.Is(err, locks.ErrNotHeld) {
+			t.Errorf("unlocked twice: %v", err)
+		}
 	})
 }
 
@@ -210,8 +261,11 @@ func TestNobodyOvertakes(t *testing.T) {
 			written <- lock
 		}()
 		<-queued
-		if _, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(ttl/2)); !errors.Is(err, locks.ErrHeld) {
-			t.Errorf("a reader overtakes a writer: %v", err)
+		if overtaker, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(ttl/2)); err == nil {
+			t.Error("a reader overtakes a writer")
+			must(t, overtaker.Unlock(t.Context()))
+		} else if !errors.Is(err, locks.ErrHeld) {
+			t.Error(err)
 		}
 		must(t, l.Unlock(t.Context()))
 		must(t, (<-written).Unlock(t.Context()))

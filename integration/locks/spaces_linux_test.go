@@ -65,7 +65,7 @@ func inSpaces(t *testing.T) {
 			fmt.Sprintf("-locks.all=%t", *allFlag), fmt.Sprintf("-locks.duration=%v", *duration)}
 		again := exec.CommandContext(t.Context(), os.Args[0], args...)
 		again.SysProcAttr = attributes
-		again.Env = append(os.Environ(), inSpacesEnv+"=1", "LOCKS_SERVER="+serverBinary, "LOCKS_CLIENT="+clientBinary)
+		again.Env = append(programs(), inSpacesEnv+"=1")
 		out, err := again.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 			t.Errorf("in a network namespace: %v\n%s", err, out)

@@ -56,12 +56,8 @@ func TestEveryWriteIsACompareAndSwap(t *testing.T) {
 			if msg.Header.Get(expectHeader) == "" || msg.Header.Get(filterHeader) != "" {
 				t.Errorf("a write to %s with the headers %v", msg.Subject, msg.Header)
 			}
-			lives, err := time.ParseDuration(msg.Header.Get(jetstream.MsgTTLHeader))
-			switch {
-			case kind == "lock" && msg.Header.Get(jetstream.MsgTTLHeader) != "":
-				t.Errorf("a lock with a TTL: %v", msg.Header)
-			case kind != "lock" && (err != nil || lives < time.Hour):
-				t.Errorf("%s, with the headers %v", kind, msg.Header)
+			if why := expires(msg, kind); why != "" {
+				t.Error(why)
 			}
 		})
 		w.add(2)
@@ -75,6 +71,49 @@ func TestEveryWriteIsACompareAndSwap(t *testing.T) {
 			if kinds[kind] == 0 {
 				t.Errorf("no write of a %q was heard: %v", kind, kinds)
 			}
+		}
+	})
+}
+
+// expires says what is wrong with the TTL of a message.
+func expires(msg *nats.Msg, kind string) string {
+	lives, err := time.ParseDuration(msg.Header.Get(jetstream.MsgTTLHeader))
+	switch {
+	case kind == "lock" && msg.Header.Get(jetstream.MsgTTLHeader) != "":
+		return fmt.Sprintf("a lock with a TTL: %v", msg.Header)
+	case kind != "lock" && (err != nil || lives < time.Hour):
+		return fmt.Sprintf("%s, with the headers %v", kind, msg.Header)
+	default:
+		return ""
+	}
+}
+
+// The same of one lock, which is held for longer than the TTL.
+func TestNoLockExpiresByTheServersClock(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		var beats atomic.Int32
+		w.hearWrites(func(msg *nats.Msg) {
+			kind := strings.Split(msg.Subject, ".")[2]
+			if msg.Header.Get("KV-Operation") != "" {
+				kind += " over"
+			}
+			if kind == "session" {
+				beats.Add(1)
+			}
+			if why := expires(msg, kind); why != "" {
+				t.Error(why)
+			}
+		})
+		s, _ := w.through("a")
+		l, err := s.Lock(t.Context(), "key0")
+		must(t, err)
+		w.outlast()
+		must(t, l.Err())
+		must(t, l.Unlock(t.Context()))
+		must(t, s.Close(t.Context()))
+		must(t, w.nc.Flush())
+		if beats.Load() < 3 {
+			t.Errorf("%d beats were heard", beats.Load())
 		}
 	})
 }

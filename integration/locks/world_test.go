@@ -210,8 +210,13 @@ func (w *world) through(name string) (*locks.Session, []*link) {
 	nc, links := w.behind(name)
 	cfg := w.config()
 	cfg.Owner = name
-	s, err := locks.Open(w.t.Context(), nc, cfg)
-	must(w.t, err)
+	var s *locks.Session
+	w.eventually("a session", func(ctx context.Context) (err error) { // a stream that is new may have no leader yet
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		s, err = locks.Open(ctx, nc, cfg)
+		return err
+	})
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
