@@ -172,11 +172,11 @@ func (w *world) connect() *nats.Conn {
 func (w *world) coordinate(cfg Config) (c *Coordinator, stop func()) {
 	w.t.Helper()
 	cfg.DrainTimeout = max(cfg.DrainTimeout, 200*time.Millisecond)
-	c, err := New(w.connect(), cfg)
+	made, err := New(w.connect(), cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c.openSession = w.court.open(cfg.Name)
+	made.openSession = w.court.open(cfg.Name)
 	beats, err := w.nc.SubscribeSync("assent.coordinators")
 	if err != nil {
 		w.t.Fatal(err)
@@ -186,7 +186,7 @@ func (w *world) coordinate(cfg Config) (c *Coordinator, stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx) }()
+	go func() { ended <- made.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -204,7 +204,7 @@ func (w *world) coordinate(cfg Config) (c *Coordinator, stop func()) {
 			w.t.Fatal(err)
 		}
 		if b.Hello && b.Name == cfg.Name {
-			return c, stop
+			return made, stop
 		}
 	}
 }

@@ -241,3 +241,18 @@ func TestWhoStopsHandsOver(t *testing.T) {
 	}
 	w.until("the second has read it", func() bool { return w.knows(second, sub.Tx) })
 }
+
+// What is kept of the history is what the configuration says, whoever leads, and whenever it came.
+func TestHistoryIsAsConfigured(t *testing.T) {
+	w := newWorld(t)
+	c, _ := w.coordinate(Config{Name: "first", History: 7 * time.Minute, HistoryBytes: 1 << 20, MaxBytes: 1 << 30})
+	w.until("it leads", func() bool { return c.leadsShard(0) })
+	var kept history
+	l := c.leaders[0]
+	if err := l.inLeader(t.Context(), func() { kept = l.history }); err != nil {
+		t.Fatal(err)
+	}
+	if kept.keep != 7*time.Minute || kept.keepBytes != 1<<20 {
+		t.Errorf("it keeps %v and %d bytes", kept.keep, kept.keepBytes)
+	}
+}

@@ -49,7 +49,7 @@ func askShard[Request, Response any](ctx context.Context, c *Coordinator, shard 
 	l := c.leaders[shard]
 	for {
 		var response *Response
-		err := error(errNotLeading)
+		var err error
 		if l.leads.Load() {
 			response, err = here(l, ctx, request)
 		} else {

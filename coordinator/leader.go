@@ -128,7 +128,8 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		registry: &c.registry, metrics: c.metrics, share: c.share, ask: c.answerShard, log: c.cfg.Log.WithField("shard", shard),
 		names:    make(map[string]subjectName),
 		prepares: make(map[string]string), aborts: c.subjects.Abort(shard), finishes: c.subjects.Finished(shard),
-		clock: logclock.New(),
+		history: history{keep: c.cfg.History, keepBytes: c.cfg.historyBytes()},
+		clock:   logclock.New(),
 
 		submits:    make(chan *nats.Msg, submitQueue),
 		waits:      make(chan *nats.Msg, submitQueue),

@@ -40,7 +40,6 @@ type shareWorld struct {
 	all     []*share
 	queues  [][]*share
 	holders []*share
-	moves   int
 }
 
 func (w *shareWorld) join() {
