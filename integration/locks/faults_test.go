@@ -4,9 +4,14 @@ package locks
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/assent-tx/assent/integration/locks/history"
 )
 
 // Every fault, at one and at three replicas. What the tests look for is written in check_test.go; a scenario only has to make trouble
@@ -83,6 +88,25 @@ func rounds(w *world, round func(*world)) {
 func (w *world) anyClient() *host { return w.clients[w.rand.IntN(len(w.clients))] }
 func (w *world) anyServer() *host { return w.servers[w.rand.IntN(len(w.servers))] }
 
+// aHolder is a client that has just got the key which is held for longer than the TTL.
+func (w *world) aHolder() (holder *host) {
+	w.t.Helper()
+	w.eventually("a holder of "+longKey, func(context.Context) error {
+		s, err := read(w.dir)
+		must(w.t, err)
+		for _, g := range s.grants {
+			name, _, _ := strings.Cut(g.name, "-")
+			i := slices.IndexFunc(w.clients, func(h *host) bool { return h.name == name })
+			if g.key == longKey && len(g.unlocks) == 0 && time.Duration(history.Now()-g.ret) < ttl/2 {
+				holder = w.clients[i]
+				return nil
+			}
+		}
+		return errors.New("none")
+	})
+	return holder
+}
+
 // aLeader leads one of the streams of the locks.
 func (w *world) aLeader() *host {
 	w.t.Helper()
@@ -152,10 +176,10 @@ func stepDown(w *world) {
 	}
 }
 
-// A part of the network is cut off for longer than every lease. A client alone; with three servers a leader too, alone or with a
+// A part of the network is cut off for longer than every lease. A client that holds something alone; with three servers a leader too, alone or with a
 // client that believes in it.
 func partition(w *world) {
-	groups := [][]*host{{w.anyClient()}}
+	groups := [][]*host{{w.aHolder()}}
 	if w.replicas > 1 {
 		leader := w.aLeader()
 		groups = append(groups, []*host{leader, w.anyClient()})

@@ -26,7 +26,8 @@ import (
 const (
 	bucket   = "faults"
 	resource = "resource" // the bucket of what the locks protect
-	keys     = 3
+	keys     = 3          // of the workload: key0, key1, …
+	longKey  = "long"     // and one that somebody holds for longer than the TTL, at any time
 	// ttl is the sessions'. The least there is, so that much expires.
 	ttl = time.Second
 )
@@ -359,13 +360,13 @@ func (w *world) everyKeyIsFree() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for key := range keys {
-		lock, err := session.Lock(ctx, fmt.Sprintf("key%d", key), locks.Wait(20*ttl))
+	for _, key := range []string{"key0", "key1", "key2", longKey} {
+		lock, err := session.Lock(ctx, key, locks.Wait(20*ttl))
 		if err == nil {
 			err = lock.Unlock(ctx)
 		}
 		if err != nil {
-			w.t.Errorf("key%d is stuck: %v", key, err)
+			w.t.Errorf("%s is stuck: %v", key, err)
 		}
 	}
 	if err := session.Close(ctx); err != nil {

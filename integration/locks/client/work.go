@@ -44,7 +44,27 @@ func (w *workload) run(ctx context.Context) {
 			}
 		})
 	}
+	last := &worker{w, rand.New(rand.NewPCG(w.seed, uint64(w.workers)))}
+	workers.Go(func() {
+		for ctx.Err() == nil {
+			last.linger(ctx)
+		}
+	})
 	workers.Wait()
+}
+
+// longKey is held for longer than the TTL, again and again, so that somebody holds something whenever a fault comes.
+const longKey = "long"
+
+func (w *worker) linger(ctx context.Context) {
+	session := w.live(ctx)
+	if session == nil {
+		return
+	}
+	wishes := []wish{{Want: locks.Want{Key: longKey}}}
+	for _, lock := range w.ask(ctx, session, history.Lock, wishes, nil) {
+		w.holdFor(lock, wishes[0].op, 2*w.cfg.TTL, false)
+	}
 }
 
 // live is the session; a new one when it is lost. It is nil when there is none before the end.
@@ -182,13 +202,18 @@ func asked(kind history.Kind, keys int, err error) history.Result {
 // hold keeps a lock for a while, looks at it all the time, uses what it protects, and gives it back.
 func (w *worker) hold(lock *locks.Lock, op uint64) {
 	length := w.span(20 * time.Millisecond)
-	if w.rand.IntN(40) == 0 {
-		length = w.span(w.cfg.TTL * 3 / 2)
+	if w.rand.IntN(60) == 0 {
+		length = w.span(w.cfg.TTL)
 	}
+	w.holdFor(lock, op, length, true)
+}
+
+// holdFor holds it so long. Whoever writes meanwhile waits for the network, and does not look.
+func (w *worker) holdFor(lock *locks.Lock, op uint64, length time.Duration, writes bool) {
 	looks := time.NewTicker(2 * time.Millisecond)
 	defer looks.Stop()
 	for end := time.Now().Add(length); w.look(lock, op) && time.Now().Before(end); <-looks.C {
-		if w.rand.IntN(15) == 0 {
+		if writes && w.rand.IntN(15) == 0 {
 			w.write(lock, op)
 		}
 	}
