@@ -258,15 +258,19 @@ func (e *entry) lose(err error) {
 	clear(e.calls)
 }
 
-// locks are those that are held.
-func (e *entry) locks() (held []*Lock) {
+// close withdraws what waits, and gives what is held.
+func (e *entry) close() (held []*Lock) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, c := range e.calls {
+	for id, c := range e.calls {
 		if c.lock != nil {
 			held = append(held, c.lock)
+			continue
 		}
+		delete(e.calls, id)
+		e.carryOut(e.agent.Leave(e.s.now(), id, true))
 	}
+	e.attend()
 	return held
 }
 

@@ -206,6 +206,9 @@ func (e *entry) await(ctx context.Context, w *wish, id string, c *call) (*Lock, 
 		case <-ctx.Done():
 			e.withdraw(id)
 			return nil, fmt.Errorf("locks: waiting for %q: %w", w.key, context.Cause(ctx))
+		case <-e.s.leaving:
+			e.withdraw(id)
+			return nil, fmt.Errorf("locks: waiting for %q: %w", w.key, ErrClosed)
 		case <-e.s.done:
 			return nil, e.s.Err()
 		}

@@ -37,6 +37,7 @@ type Session struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	done    chan struct{}
+	leaving chan struct{} // closed when Close begins
 
 	mu       sync.Mutex
 	err      error
@@ -83,7 +84,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Session, error) {
 	id := newID()
 	s := &Session{
 		cfg: cfg, id: id, bucket: b, at: b.place(kindSession, id), begun: time.Now(),
-		log: cfg.Log.WithFields(logrus.Fields{"session": id, "bucket": cfg.Bucket}), done: make(chan struct{}),
+		log: cfg.Log.WithFields(logrus.Fields{"session": id, "bucket": cfg.Bucket}), done: make(chan struct{}), leaving: make(chan struct{}),
 		entries: make(map[string]*entry), busy: make(map[*entry]bool), wake: make(chan struct{}, 1),
 		watchers: make(map[string]*watcher),
 	}
@@ -335,13 +336,14 @@ func (s *Session) beginClose() (held []*Lock, first bool) {
 		return nil, false
 	}
 	s.closing = true
+	close(s.leaving)
 	entries := make([]*entry, 0, len(s.entries))
 	for _, e := range s.entries {
 		entries = append(entries, e)
 	}
 	s.mu.Unlock() // entries lock the session, not the other way round
 	for _, e := range entries {
-		held = append(held, e.locks()...)
+		held = append(held, e.close()...)
 	}
 	return held, true
 }
