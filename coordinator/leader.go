@@ -150,6 +150,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 // checkpoint that was left by that one.
 func (l *leader) run(ctx context.Context) error {
 	defer l.leaving.Wait()
+	l.metrics.follows(l.shard)
 	for {
 		err := l.term(ctx)
 		if !errors.Is(err, protocol.ErrGap) {

@@ -48,7 +48,7 @@ func (l *leader) standBy(ctx context.Context) (*mandate, error) {
 func (l *leader) lead(ctx context.Context, m *mandate) error {
 	began := time.Now()
 	crash.Here("coordinator.lease.granted")
-	info, err := l.stream.Info(ctx)
+	info, err := l.stream.Info(ctx) // it fails when ctx has ended
 	if err == nil {
 		err = l.readTo(ctx, &info.State)
 	}

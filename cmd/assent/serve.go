@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/locks"
 )
 
 // serveOptions are the flags of `assent serve`.
@@ -198,7 +199,7 @@ func (s *serving) explain(err error) error {
 		return &codedError{"no_jetstream", fmt.Errorf(
 			"JetStream does not answer at %s: enable it in the server's configuration (jetstream { store_dir: …, sync_interval: always }), and for the account: %w",
 			s.report.URL, err)}
-	case errors.Is(err, coordinator.ErrStreamSettings):
+	case errors.Is(err, coordinator.ErrStreamSettings), errors.Is(err, locks.ErrSettings):
 		return &codedError{"stream_settings", err}
 	case errors.Is(err, coordinator.ErrLogLost):
 		return &codedError{"log_lost", err}
