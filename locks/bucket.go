@@ -252,7 +252,7 @@ func (b *bucket) swap(ctx context.Context, at place, msg *nats.Msg, expected uin
 		return 0, true, errConflict
 	case errors.As(err, &refusal) && refusal.Code < 500:
 		return 0, false, fmt.Errorf("stream %s: %w", b.streamName(at.stream), err)
-	case errors.As(err, &refusal) && noRoom(refusal):
+	case errors.As(err, &refusal) && noRoom(refusal), errors.Is(err, nats.ErrMaxPayload):
 		return 0, false, fmt.Errorf("stream %s: %w", b.streamName(at.stream), err)
 	default:
 		return 0, false, fmt.Errorf("%w: %w", errUnknown, err)

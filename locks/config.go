@@ -24,7 +24,7 @@ type Config struct {
 	// TTL is how long a session lives without a renewal, 1 s to 1 h; default 10 s. It is how long a lock stays held when its
 	// holder dies, and how long a holder can be cut off from NATS without losing its locks.
 	TTL time.Duration
-	// Owner says who takes locks, to people who look at them; at most 128 bytes; default host:pid.
+	// Owner says who takes locks, to people who look at them; at most 64 bytes; default host:pid.
 	Owner string
 	// Log receives what an operator should know; nil discards it.
 	Log *logrus.Logger
@@ -35,7 +35,7 @@ const (
 	minTTL     = time.Second
 	maxTTL     = time.Hour
 	defaultTTL = 10 * time.Second
-	maxOwner   = 128
+	maxOwner   = 64
 )
 
 func (cfg Config) withDefaults() (Config, error) {
@@ -64,7 +64,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		if err != nil {
 			host = "localhost"
 		}
-		cfg.Owner = fmt.Sprintf("%.100s:%d", host, os.Getpid())
+		cfg.Owner = fmt.Sprintf("%.48s:%d", host, os.Getpid())
 	}
 	if len(cfg.Owner) > maxOwner {
 		return cfg, fmt.Errorf("locks: %w: Owner has %d bytes, at most %d are allowed", ErrInvalid, len(cfg.Owner), maxOwner)

@@ -53,7 +53,7 @@ func Wait(d time.Duration) Option {
 	return func(w *wish) { w.limited, w.limit, w.try = true, d, d <= 0 }
 }
 
-// Owner says who holds or waits, in place of Config.Owner; at most 128 bytes.
+// Owner says who holds or waits, in place of Config.Owner; at most 64 bytes.
 func Owner(text string) Option { return func(w *wish) { w.owner = text } }
 
 // OnQueue has f called when the call has to wait, and when its place in the queue changes, as far as that becomes known; from

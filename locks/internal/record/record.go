@@ -19,7 +19,9 @@ const Version = 1
 // Bounds of a record, so that it fits into a message whatever happens.
 const (
 	// MaxQueue is how many operations may wait.
-	MaxQueue = 1024
+	MaxQueue = 512
+	// MaxHolders is how many may hold a shared lock at a time; others wait.
+	MaxHolders = 512
 	// MaxForced is how many operations that were released by force are remembered.
 	MaxForced = 16
 )
@@ -227,7 +229,7 @@ func (r *Record) admits(op *Operation) bool {
 	case r.Permits > 0:
 		return len(r.Holders) < r.Permits
 	default:
-		return op.Shared && r.Holders[0].Shared
+		return op.Shared && r.Holders[0].Shared && len(r.Holders) < MaxHolders
 	}
 }
 
