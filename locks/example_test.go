@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 
 	"github.com/nats-io/nats.go"
@@ -18,20 +17,21 @@ import (
 // exampleServer starts a server for an example; a program would connect to the one that it has.
 func exampleServer() (nc *nats.Conn, stop func()) {
 	dir, err := os.MkdirTemp("", "locks-example")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	srv, err := embedded.Start(embedded.Config{Dir: dir, Listen: "127.0.0.1:0"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	if nc, err = nats.Connect(srv.URL(), nats.MaxReconnects(-1)); err != nil {
-		log.Fatal(err)
-	}
+	check(err)
+	nc, err = nats.Connect(srv.URL(), nats.MaxReconnects(-1))
+	check(err)
 	return nc, func() {
 		nc.Close()
 		_ = srv.Close()
 		_ = os.RemoveAll(dir)
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
 	}
 }
 
@@ -41,9 +41,7 @@ func ExampleSession_Do() {
 	defer stop()
 	ctx := context.Background()
 	session, err := locks.Open(ctx, nc, locks.Config{Owner: "biller-1"})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer session.Close(ctx)
 
 	err = session.Do(ctx, "invoices/2026-11", func(ctx context.Context, token locks.Token) error {
@@ -62,24 +60,16 @@ func ExampleSession_Lock() {
 	defer stop()
 	ctx := context.Background()
 	session, err := locks.Open(ctx, nc, locks.Config{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer session.Close(ctx)
 
 	lock, err := session.Lock(ctx, "stock/widget")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for range 3 {
-		if err := lock.Err(); err != nil { // before each step: is it still ours?
-			log.Fatal(err)
-		}
+		check(lock.Err()) // before each step: is it still ours?
 		fmt.Println("a step")
 	}
-	if err := lock.Unlock(ctx); err != nil {
-		log.Fatal(err)
-	}
+	check(lock.Unlock(ctx))
 	fmt.Println(errors.Is(lock.Unlock(ctx), locks.ErrNotHeld))
 	// Output:
 	// a step
@@ -93,19 +83,14 @@ func ExampleSession_TryLock() {
 	defer stop()
 	ctx := context.Background()
 	ann, err := locks.Open(ctx, nc, locks.Config{Owner: "ann"})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer ann.Close(ctx)
 	bob, err := locks.Open(ctx, nc, locks.Config{Owner: "bob"})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer bob.Close(ctx)
 
-	if _, err := ann.Lock(ctx, "till"); err != nil {
-		log.Fatal(err)
-	}
+	_, err = ann.Lock(ctx, "till")
+	check(err)
 	_, err = bob.TryLock(ctx, "till")
 	var held *locks.HeldError
 	if errors.As(err, &held) {
@@ -120,15 +105,11 @@ func ExampleSession_LockAll() {
 	defer stop()
 	ctx := context.Background()
 	session, err := locks.Open(ctx, nc, locks.Config{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer session.Close(ctx)
 
 	all, err := session.LockAll(ctx, []locks.Want{{Key: "account/zoe"}, {Key: "account/adam"}, {Key: "rates", Shared: true}})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for _, l := range all {
 		fmt.Println(l.Key(), l.Shared())
 	}
@@ -145,15 +126,11 @@ func ExampleSemaphore() {
 	defer stop()
 	ctx := context.Background()
 	session, err := locks.Open(ctx, nc, locks.Config{})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer session.Close(ctx)
 
 	exports, err := session.Semaphore("exports", 2)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for range 3 {
 		_, err := exports.TryAcquire(ctx)
 		fmt.Println(errors.Is(err, locks.ErrHeld))
@@ -169,19 +146,13 @@ func ExampleElection() {
 	defer stop()
 	ctx := context.Background()
 	session, err := locks.Open(ctx, nc, locks.Config{Owner: "node-1"})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer session.Close(ctx)
 
 	election, err := session.Election("scheduler")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	leadership, err := election.Campaign(ctx)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	watching, stopWatching := context.WithCancel(ctx)
 	leader := <-election.Observe(watching)
 	stopWatching()

@@ -27,7 +27,7 @@ type sessionOptions struct {
 
 func (o *sessionOptions) addFlags(flags *pflag.FlagSet) {
 	addBucketFlag(flags, &o.bucket)
-	flags.StringVar(&o.owner, "owner", "", "`text` that tells people who holds it, at most 128 bytes (default host:pid)")
+	flags.StringVar(&o.owner, "owner", "", "`text` that tells people who holds it, at most 64 bytes (default host:pid)")
 	flags.DurationVar(&o.ttl, "ttl", 10*time.Second, "how long it stays held when this process dies or is cut off, 1s to 1h")
 	flags.IntVar(&o.replicas, "replicas", 1, "how many servers hold the bucket, if it is made now: 1, 3 or 5")
 }
