@@ -129,6 +129,10 @@ func TestAStandbyDisturbsNobody(t *testing.T) {
 	if err := w.nc.Publish(messages.Subjects{}.Done(0, "a"), messages.AppendDone(nil, &messages.Done{Tx: tx, Vote: 2})); err != nil {
 		t.Fatal(err)
 	}
+	var owed int
+	if err := first.leaders[0].inLeader(t.Context(), func() { owed = first.leaders[0].delivery.Len() }); err != nil || owed != 0 {
+		t.Errorf("it keeps %d outcomes to be sent, %v", owed, err)
+	}
 	info, err := first.leaders[0].stream.Info(t.Context())
 	if err != nil || info.State.LastSeq != 2 {
 		t.Errorf("the log ends at %d, %v; want a prepare and a vote", info.State.LastSeq, err)

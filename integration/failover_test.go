@@ -5,6 +5,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -68,7 +69,9 @@ func (c *cluster) lengthen(transactions int) {
 	expires := time.Now().Add(time.Minute).UnixMilli()
 	for range transactions / batch {
 		records := make(map[string][]byte)
-		put := func(subject string, record []byte) { records[subject] = append(append(records[subject], record...), '\n') }
+		put := func(subject string, record []byte) {
+			records[subject] = append(append(records[subject], record...), '\n')
+		}
 		for range batch {
 			tx := messages.NewID()
 			for _, name := range names {
@@ -135,6 +138,7 @@ func TestLeaderIsPaused(t *testing.T) {
 		nodes[leader].pause()
 		next := leads.until(0, leader)
 		l.more(20)
+		c.everyoneIsHeard()
 		nodes[leader].resume()
 		l.more(20)
 		if now := leads.of(0); now != next {
@@ -142,6 +146,31 @@ func TestLeaderIsPaused(t *testing.T) {
 		}
 	}
 	l.stop()
+	c.check()
+}
+
+// everyoneIsHeard sends submissions that are refused, each once: none may go to one who does not answer.
+func (c *cluster) everyoneIsHeard() {
+	c.t.Helper()
+	for range 20 {
+		sub := messages.Submission{Tx: messages.NewID(), Operations: []messages.Operation{{Participant: "nobody"}}}
+		msg, err := c.nc.Request(messages.Subjects{}.Submit(0), messages.AppendSubmission(nil, &sub), 10*time.Second)
+		if err != nil || !strings.Contains(string(msg.Data), "unknown_participant") {
+			c.t.Fatalf("got %v; want an answer", err)
+		}
+	}
+}
+
+// A coordinator that comes back under its name need not wait for the lease of the process that was killed.
+func TestRestartNeedsNoLease(t *testing.T) {
+	t.Parallel()
+	c := start(t, setup{coordinator: []string{"-lease", "1h"}})
+	for range 2 {
+		c.transfers(10)
+		c.leader.kill()
+		c.leader.restart()
+	}
+	c.transfers(10)
 	c.check()
 }
 

@@ -215,4 +215,3 @@ func (c *cluster) within(what string, took, bound time.Duration) {
 		c.t.Errorf("%s took %v; it may take %v", what, took, bound)
 	}
 }
-
