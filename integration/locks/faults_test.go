@@ -42,6 +42,7 @@ const (
 )
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, replicas := range []int{1, 3} {
 		for _, fault := range faults {
 			if fault.cluster && replicas == 1 {

@@ -92,3 +92,15 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// receive waits for a value.
+func receive[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("not within %v: %s", patience, what)
+		panic("unreachable")
+	}
+}

@@ -19,7 +19,12 @@ import (
 // One rule of the algorithm each, at one and at three replicas, with the one fault that breaks whoever does not keep it. They are
 // what catches the mutants quickly (mutants_test.go); the faults with their dice (faults_test.go) are for what nobody thought of.
 
+// ruleTTL is the TTL of these tests. A machine that is busy for so long is taken for a fault.
+const ruleTTL = 2 * time.Second
+
 func everywhere(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	t.Parallel()
 	for _, replicas := range []int{1, 3} {
 		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
 			t.Parallel()
@@ -99,7 +104,7 @@ func TestDeadlineCountsFromTheSending(t *testing.T) {
 		s, links := w.through("a")
 		l, err := s.Lock(t.Context(), "key0")
 		must(t, err)
-		const late = ttl / 5 // within what a session waits for one answer
+		const late = ruleTTL / 10 // within what a session waits for one answer
 		var sent, acknowledged atomic.Int64
 		base := time.Now()
 		beats := make(chan struct{}, 100)
@@ -116,7 +121,7 @@ func TestDeadlineCountsFromTheSending(t *testing.T) {
 		})
 		other, _ := w.through("b")
 		for range 2 {
-			<-beats
+			receive(t, beats, "an acknowledgement of a renewal")
 		}
 		// The second acknowledgement is on its way. Nothing that is sent from now on arrives.
 		judgedBy(links, func(f *frame) fate {
@@ -130,13 +135,13 @@ func TestDeadlineCountsFromTheSending(t *testing.T) {
 			if l.Err() != nil {
 				break
 			}
-			if known.Sub(from) >= ttl {
+			if known.Sub(from) >= ruleTTL {
 				t.Fatalf("%v after the last renewal was sent it still believes", known.Sub(from))
 			}
 		}
 		next, err := other.Lock(t.Context(), "key0", locks.Wait(patience))
 		must(t, err)
-		if time.Since(from) < ttl {
+		if time.Since(from) < ruleTTL {
 			t.Errorf("another got it %v after the last renewal was sent", time.Since(from))
 		}
 		must(t, next.Unlock(t.Context()))
@@ -150,7 +155,7 @@ func TestALiveSessionIsNotEnded(t *testing.T) {
 		b, _ := w.through("b")
 		l, err := a.Lock(t.Context(), "key0")
 		must(t, err)
-		if _, err := b.Lock(t.Context(), "key0", locks.Wait(2*ttl)); !errors.Is(err, locks.ErrHeld) {
+		if _, err := b.Lock(t.Context(), "key0", locks.Wait(2*ruleTTL)); !errors.Is(err, locks.ErrHeld) {
 			t.Errorf("whoever waits gets: %v", err)
 		}
 		must(t, l.Err())
@@ -169,18 +174,18 @@ func TestAnEndedSessionTakesNothingBack(t *testing.T) {
 		// The way to the server is long: what a sends arrives after the others have ended its session.
 		judgedBy(links, func(f *frame) fate {
 			if isSession(f) || isLock(f) {
-				return fate{3 * ttl}
+				return fate{3 * ruleTTL}
 			}
 			return passes
 		})
-		unlocking, cancel := context.WithTimeout(t.Context(), ttl/2)
+		unlocking, cancel := context.WithTimeout(t.Context(), ruleTTL/2)
 		defer cancel()
 		if err := l.Unlock(unlocking); !errors.Is(err, locks.ErrUnknown) {
 			t.Fatalf("an unlock that does not arrive: %v", err)
 		}
 		next, err := b.Lock(t.Context(), "key0", locks.Wait(patience))
 		must(t, err)
-		<-time.After(3 * ttl) // now all of it has arrived
+		<-time.After(3 * ruleTTL) // now all of it has arrived
 		must(t, next.Err())
 		c, _ := w.through("c")
 		if _, err := c.TryLock(t.Context(), "key0"); !errors.Is(err, locks.ErrHeld) {
@@ -260,15 +265,15 @@ func TestNobodyOvertakes(t *testing.T) {
 			}
 			written <- lock
 		}()
-		<-queued
-		if overtaker, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(ttl/2)); err == nil {
+		receive(t, queued, "the writer waits")
+		if overtaker, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(ruleTTL/2)); err == nil {
 			t.Error("a reader overtakes a writer")
 			must(t, overtaker.Unlock(t.Context()))
 		} else if !errors.Is(err, locks.ErrHeld) {
 			t.Error(err)
 		}
 		must(t, l.Unlock(t.Context()))
-		must(t, (<-written).Unlock(t.Context()))
+		must(t, receive(t, written, "the writer's turn").Unlock(t.Context()))
 	})
 }
 

@@ -85,37 +85,33 @@ func (w *world) stopAll() {
 // The server's wall clock is set by an hour, both ways, while a lock is held: the holder keeps it, nobody else gets it, and the next
 // grant has a greater token. With three servers the clocks are then an hour apart.
 func TestClockIsSetWhileALockIsHeld(t *testing.T) {
-	for _, replicas := range []int{1, 3} {
-		t.Run(fmt.Sprintf("R%d", replicas), func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, replicas)
-			holder := w.keeps("holder", "key0", ttl)
-			_, token := holder.hears("held")
-			other, err := locks.Open(t.Context(), w.nc, w.config())
-			must(t, err)
-			for _, by := range []string{"1h", "-1h", "-1h", "1h"} {
-				for _, server := range w.servers {
-					server.proc().tell(t, "step "+by)
-					server.proc().hear(t, "stepped")
-				}
-				w.outlast()
-				holder.proc().tell(t, "err")
-				if _, said := holder.hears("err"); said != fmt.Sprint(error(nil)) {
-					t.Errorf("after %s the holder's lock is: %s", by, said)
-				}
-				if lock, err := other.TryLock(t.Context(), "key0"); err == nil {
-					t.Fatalf("after %s another got it too, with token %v", by, lock.Token())
-				}
+	everywhere(t, func(t *testing.T, w *world) {
+		holder := w.keeps("holder", "key0", ttl)
+		_, token := holder.hears("held")
+		other, err := locks.Open(t.Context(), w.nc, w.config())
+		must(t, err)
+		for _, by := range []string{"1h", "-1h", "-1h", "1h"} {
+			for _, server := range w.servers {
+				server.proc().tell(t, "step "+by)
+				server.proc().hear(t, "stepped")
 			}
-			holder.proc().tell(t, "unlock")
-			holder.proc().hear(t, "unlock")
-			lock, err := other.Lock(t.Context(), "key0", locks.Wait(patience))
-			must(t, err)
-			if lock.Token().String() <= token {
-				t.Errorf("token %v after %s", lock.Token(), token)
+			w.outlast()
+			holder.proc().tell(t, "err")
+			if _, said := holder.hears("err"); said != fmt.Sprint(error(nil)) {
+				t.Errorf("after %s the holder's lock is: %s", by, said)
 			}
-			must(t, other.Close(t.Context()))
-			w.stopAll()
-		})
-	}
+			if lock, err := other.TryLock(t.Context(), "key0"); err == nil {
+				t.Fatalf("after %s another got it too, with token %v", by, lock.Token())
+			}
+		}
+		holder.proc().tell(t, "unlock")
+		holder.proc().hear(t, "unlock")
+		lock, err := other.Lock(t.Context(), "key0", locks.Wait(patience))
+		must(t, err)
+		if lock.Token().String() <= token {
+			t.Errorf("token %v after %s", lock.Token(), token)
+		}
+		must(t, other.Close(t.Context()))
+		w.stopAll()
+	})
 }

@@ -210,7 +210,7 @@ func (w *world) through(name string) (*locks.Session, []*link) {
 	w.t.Helper()
 	nc, links := w.behind(name)
 	cfg := w.config()
-	cfg.Owner = name
+	cfg.Owner, cfg.TTL = name, ruleTTL
 	var s *locks.Session
 	w.eventually("a session", func(ctx context.Context) (err error) { // a stream that is new may have no leader yet
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
