@@ -78,14 +78,16 @@ func (cfg *LocksConfig) Check() error {
 
 // RunLocks measures locks against raw publishes. In each of its rounds it measures a slice of everything, the yardstick
 // between the rows, and every other round the other way about: what slows the machine for a while slows all of them. When ctx ends, it
-// stops in order and gives ctx's error. Locks that fail are no error of RunLocks': see LocksReport.Errors and LocksRow.Violations.
+// stops in order and gives ctx's error; also when a session is lost. Locks that fail are no error of RunLocks': see LocksReport.Errors and LocksRow.Violations.
 func RunLocks(ctx context.Context, cfg LocksConfig) (report *LocksReport, err error) {
 	cfg, err = cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	cfg.Progress("starting", 0)
-	c, err := startLockClients(ctx, &cfg)
+	c, err := startLockClients(ctx, &cfg, fail)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}

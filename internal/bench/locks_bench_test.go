@@ -17,7 +17,7 @@ func benchmarkCluster(b *testing.B) *lockCluster {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, err := startLockClients(b.Context(), &cfg)
+	c, err := startLockClients(b.Context(), &cfg, func(cause error) { b.Error(cause) })
 	if err != nil {
 		b.Fatal(err)
 	}

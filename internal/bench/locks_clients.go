@@ -38,14 +38,16 @@ type lockCluster struct {
 	streams  []jetstream.Stream // the yardstick's
 	sessions []*locks.Session
 	closers  []func() error
+	// fail ends the run.
+	fail context.CancelCauseFunc
 }
 
 // closePatience is how long the sessions and an existing NATS have to let go of what the run made.
 const closePatience = 15 * time.Second
 
-// startLockClients starts and connects everything.
-func startLockClients(ctx context.Context, cfg *LocksConfig) (c *lockCluster, err error) {
-	c = &lockCluster{bucket: "assent-bench-" + uuid.NewString()[:8], dial: cfg.Connect}
+// startLockClients starts and connects everything. A session that is lost makes fail hear of it.
+func startLockClients(ctx context.Context, cfg *LocksConfig, fail context.CancelCauseFunc) (c *lockCluster, err error) {
+	c = &lockCluster{bucket: "assent-bench-" + uuid.NewString()[:8], dial: cfg.Connect, fail: fail}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -164,7 +166,7 @@ func (c *lockCluster) lock(key string, shared func(client int) bool) take {
 		}
 		lock, err := c.sessions[client].Lock(ctx, key, options...)
 		if err != nil {
-			return grant{}, err
+			return grant{}, c.check(client, err)
 		}
 		return grant{lock.Token(), lock.Shared(), lock.Unlock}, nil
 	}
@@ -174,9 +176,17 @@ func (c *lockCluster) lock(key string, shared func(client int) bool) take {
 func (c *lockCluster) pair(ctx context.Context, client int) error {
 	lock, err := c.sessions[client].Lock(ctx, "client-"+strconv.Itoa(client))
 	if err != nil {
-		return err
+		return c.check(client, err)
 	}
 	return lock.Unlock(ctx)
+}
+
+// check ends the run when a client cannot go on because its session is over: what the others do then says nothing.
+func (c *lockCluster) check(client int, err error) error {
+	if over := c.sessions[client].Err(); over != nil {
+		c.fail(fmt.Errorf("the session of client %d is over: %w", client, over))
+	}
+	return err
 }
 
 // publish has the yardstick's publishers spread over so many streams.

@@ -148,6 +148,36 @@ func TestRunLocksIsInterrupted(t *testing.T) {
 	}
 }
 
+// Without its session a client would fail as fast as it can, and take from the others what they need.
+func TestRunLocksEndsWithASession(t *testing.T) {
+	cfg, err := shortLocks(t).withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Duration = time.Hour
+	c, err := startLockClients(t.Context(), &cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := c.sessions[0].Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b := newLocksBench(&cfg, c)
+	for _, m := range []*lockMeasure{b.alone1, b.contended16} {
+		ctx, fail := context.WithCancelCause(t.Context())
+		c.fail = fail
+		if err := b.measure(ctx, m, 1); !errors.Is(err, locks.ErrClosed) || !strings.Contains(err.Error(), "client 0") {
+			t.Errorf("%s: %v; want that the session of client 0 is over", m.step, err)
+		}
+		fail(nil)
+	}
+}
+
 func TestLocksConfigIsChecked(t *testing.T) {
 	for field, change := range map[string]func(*LocksConfig){
 		"dir":      func(c *LocksConfig) { c.Dir = "" },
