@@ -92,6 +92,22 @@ func TestEverybodyAgreesAfterTheFaults(t *testing.T) {
 	}
 }
 
+// Of two coordinators the one that leads is killed; the other takes over, and all agree.
+func TestTheCoordinatorThatLeadsIsKilled(t *testing.T) {
+	cfg := configure(t)
+	cfg.Coordinators = 2
+	report, err := run(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Committed+report.Aborted != 200 || report.Kills != 3 || report.RecoveryMS <= 0 || len(report.Faults) != 3 {
+		t.Fatalf("%+v", report)
+	}
+	if victim := report.Faults[1].Victim; victim != "coordinator-1" && victim != "coordinator-2" {
+		t.Errorf("%s was killed, want a coordinator", victim)
+	}
+}
+
 // One transfer and more clients than transfers: the faults come all the same.
 func TestFewTransfers(t *testing.T) {
 	for _, transfers := range []int{1, 2, 5} {
@@ -212,6 +228,7 @@ func TestBadConfig(t *testing.T) {
 		"transfers 200001: want 1 to":      func(c *Config) { c.Transfers = MaxTransfers + 1 },
 		"concurrency 0: want 1 to 4096":    func(c *Config) { c.Concurrency = 0 },
 		"concurrency 4097: want 1 to 4096": func(c *Config) { c.Concurrency = MaxConcurrency + 1 },
+		"coordinators 6: want 1 to 5":      func(c *Config) { c.Coordinators = MaxCoordinators + 1 },
 		full + " is not empty":             func(*Config) {},
 	} {
 		cfg := good
