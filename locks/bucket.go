@@ -276,14 +276,9 @@ func tombstone(data []byte, ttl string) *nats.Msg {
 
 // put stores a version of a key's record.
 func (b *bucket) put(ctx context.Context, at place, r *record.Record, expected uint64) (revision uint64, unproven bool, err error) {
-	msg := &nats.Msg{}
-	switch {
-	case !r.Free():
-		msg.Data = r.Encode()
-	case len(r.Forced) > 0:
-		msg = tombstone(r.Encode(), freeFor)
-	default:
-		msg = tombstone(nil, freeFor)
+	msg := &nats.Msg{Data: r.Encode()}
+	if r.Free() {
+		msg = tombstone(msg.Data, freeFor)
 	}
 	return b.swap(ctx, at, msg, expected)
 }
@@ -312,6 +307,9 @@ func (b *bucket) get(ctx context.Context, at place) (record.Record, uint64, erro
 	last, err := b.last(ctx, at)
 	if err != nil {
 		return record.Record{}, 0, err
+	}
+	if last.revision == 0 {
+		return record.Record{}, 0, nil
 	}
 	r, err := record.Decode(last.data, last.revision)
 	if err != nil {

@@ -65,7 +65,7 @@ func (s *Session) entry(kind Kind, key string) *entry {
 		s.makeRoom()
 		e = &entry{s: s, kind: kind, key: key, at: s.bucket.place(string(kind), key), calls: make(map[string]*call), watching: make(map[string]bool)}
 		e.agent = agent.New(agent.Config{
-			Self: s.id, Poll: ms(s.pollTime()), Answer: ms(answerTime), Persist: ms(persistTime), Patience: patience,
+			Self: s.id, Epoch: s.begun.UnixMilli(), Poll: ms(s.pollTime()), Answer: ms(answerTime), Persist: ms(persistTime), Patience: patience,
 		}, 0)
 		e.closed = s.err != nil
 		s.entries[name] = e
@@ -278,13 +278,13 @@ func (e *entry) close() (held []*Lock) {
 func (e *entry) attend() {
 	e.s.attend(e, e.agent.Busy())
 	sessions := e.agent.Watch()
-	for _, w := range sessions {
-		if !e.watching[w.Session] {
+	for _, w := range sessions { // as long as the key changes hands, nobody needs to look at those who pass it on
+		if !e.watching[w.Session] && e.agent.Still() {
 			e.watching[w.Session] = true
 			e.s.watch(e, w.Session, time.Duration(w.TTL)*time.Millisecond)
 		}
 	}
-	if len(sessions) == len(e.watching) {
+	if len(e.watching) == 0 {
 		return
 	}
 	wanted := make(map[string]bool, len(sessions))

@@ -183,7 +183,7 @@ func ForceRelease(ctx context.Context, nc *nats.Conn, bucket string, kind Kind, 
 
 // announce tells those who held a key, and those who hold it now, what is stored.
 func (b *bucket) announce(kind Kind, key string, revision uint64, before, after *record.Record) error {
-	data, err := json.Marshal(&message{Kind: kind, Key: key, Tell: &agent.Tell{Revision: revision, Record: *after}})
+	data, err := json.Marshal(&message{Kind: kind, Key: key, Tell: &agent.Tell{Revision: revision, Record: after}})
 	if err != nil {
 		panic(err) // strings and numbers only
 	}

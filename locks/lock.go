@@ -74,7 +74,7 @@ type Holder struct {
 	Session string `json:"session"`
 	Owner   string `json:"owner"`
 	Shared  bool   `json:"shared"`
-	// Since is when the wish to hold it began, by the holder's clock.
+	// Since is when it was granted, by the clock of who granted it.
 	Since time.Time `json:"since"`
 	Token Token     `json:"token"`
 }

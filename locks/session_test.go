@@ -291,6 +291,28 @@ func forceRelease(c *cluster, key string) (locks.Info, error) {
 	return locks.ForceRelease(c.t.Context(), c.connect(), "", locks.KindLock, key)
 }
 
+// Deleting a held lock's record by other means takes it from its holder, who learns it at the latest at Unlock.
+func TestUnlockOfWhatSomebodyDeleted(t *testing.T) {
+	c := start(t)
+	s := c.open(locks.Config{Streams: 1})
+	l := mustLock(t, s, "k")
+	kv, err := c.js().KeyValue(t.Context(), "assent-locks-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Delete(t.Context(), "lock.k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Unlock(t.Context()); !errors.Is(err, locks.ErrLost) {
+		t.Errorf("got %v", err)
+	}
+	again := mustLock(t, s, "k")
+	if again.Token().Compare(l.Token()) <= 0 {
+		t.Errorf("token %s after %s", again.Token(), l.Token())
+	}
+	mustUnlock(t, again)
+}
+
 // A holder that misses the message, because the account lets it hear nothing of the others, learns from the record that it
 // does not hold any more.
 func TestUnlockAfterAForceThatWasNotHeard(t *testing.T) {

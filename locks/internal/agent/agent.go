@@ -14,6 +14,8 @@ import (
 type Config struct {
 	// Self is the session.
 	Self string
+	// Epoch is the time 0 of the events, in Unix ms; for people only.
+	Epoch int64
 	// Poll is how long those who wait hear nothing before the record is read.
 	Poll int64
 	// Answer is how long a keeper has to answer before it is asked again, and the record read.
@@ -38,8 +40,8 @@ type Agent struct {
 	stale bool
 	// guessed: known is a guess, good enough to try a write on and for nothing else.
 	guessed bool
-	// heard is when known was last heard to be the newest.
-	heard int64
+	// heard is when known was last heard to be the newest, changed when it last was another one before.
+	heard, changed int64
 	// older counts the reads in a row that were older than known.
 	older int
 	// doubt: a write on the revision unsettled was not acknowledged and may still be stored, unless another one is first.
@@ -71,11 +73,13 @@ type operation struct {
 	record.Operation
 	state state
 	token uint64
-	// asked is the keeper that was asked for it, when, how often without an answer, and whether it said to have noted it.
+	// asked is the keeper that was asked for it, when, how often without an answer, and whether it said to have noted it, and
+	// at which revision.
 	asked    string
 	askedAt  int64
 	unheard  int
 	noted    bool
+	notedAt  uint64
 	ahead    int  // what was last told of its place; -1: nothing
 	fresh    bool // no keeper has ever heard of it
 	quiet    bool // nobody waits for its end
@@ -134,7 +138,7 @@ func (a *Agent) Written(now int64, revision uint64) []Effect {
 	before := a.known
 	a.known, a.revision = w.Record, revision
 	a.known.Stored(revision)
-	a.guessed, a.stale, a.doubt, a.noted, a.older, a.heard = false, false, false, 0, 0, now
+	a.guessed, a.stale, a.doubt, a.noted, a.older, a.heard, a.changed = false, false, false, 0, 0, now, now
 	a.tellOf(&before)
 	a.learned()
 	return a.step()
@@ -223,6 +227,9 @@ func (a *Agent) learn(revision uint64, r record.Record) {
 	if revision > a.unsettled {
 		a.doubt = false // what was written on unsettled is stored by now, or never will be
 	}
+	if a.guessed || revision != a.revision {
+		a.changed = a.now
+	}
 	a.known, a.revision, a.guessed, a.older, a.heard = r, revision, false, 0, a.now
 	a.learned()
 }
@@ -258,16 +265,20 @@ func (a *Agent) takeOver(joins []record.Operation, leaves []string) {
 // Told takes what another session knows.
 func (a *Agent) Told(now int64, tell *Tell) []Effect {
 	a.now = now
-	if a.guessed || tell.Revision > a.revision {
+	if tell.Record != nil && (a.guessed || tell.Revision > a.revision) {
 		a.stale = false
 		a.learn(tell.Revision, tell.Record.Clone())
 	}
 	if tell.Revision == a.revision {
 		a.heard = now
 	}
+	keeper := tell.Keeper
+	if keeper == "" {
+		keeper = a.known.Keeper()
+	}
 	for _, n := range tell.Noted {
-		if op := a.operations[n.ID]; op != nil && op.state == waiting {
-			op.asked, op.askedAt, op.noted, op.unheard = a.known.Keeper(), now, true, 0
+		if op := a.operations[n.ID]; op != nil && op.state == waiting && tell.Revision >= a.revision && !a.known.Has(n.ID) {
+			op.asked, op.askedAt, op.unheard, op.noted, op.notedAt = keeper, now, 0, true, tell.Revision
 			a.place(op, n.Ahead)
 		}
 	}
@@ -277,7 +288,7 @@ func (a *Agent) Told(now int64, tell *Tell) []Effect {
 		}
 	}
 	for _, op := range a.operations {
-		if op.asked == tell.From && tell.From == a.known.Keeper() && tell.Revision >= a.revision {
+		if op.asked == tell.From && tell.From == keeper && tell.Revision >= a.revision {
 			op.unheard, op.answered = 0, true
 		}
 	}
@@ -321,6 +332,9 @@ type Watched struct {
 
 // watched is how many of those who wait are watched.
 const watched = 8
+
+// Still tells whether nothing has changed for so long that somebody may be dead.
+func (a *Agent) Still() bool { return a.now-a.changed >= a.cfg.Poll }
 
 // Watch gives the sessions whose death matters: those that are in the way of somebody who waits, and those next in the
 // queue, so that several that died together are found dead together.
@@ -464,6 +478,8 @@ func (a *Agent) read() {
 }
 
 func (a *Agent) write(r record.Record) {
+	r.Foreign = false
+	r.Granted(a.cfg.Epoch + a.now)
 	a.writing = &Write{Expected: a.revision, Record: r}
 	a.effect(Effect{Write: &Write{Expected: a.revision, Record: r.Clone()}})
 }
@@ -605,12 +621,11 @@ func (a *Agent) handedOver(keeper string) {
 	for i := range a.joins {
 		session := a.joins[i].Session()
 		if op := a.operations[a.joins[i].ID]; op != nil {
-			op.asked, op.askedAt, op.noted, op.fresh = keeper, a.now, true, false
+			op.asked, op.askedAt, op.noted, op.notedAt, op.fresh = keeper, a.now, true, a.revision, false
 			continue
 		}
-		tell := a.tell()
-		tell.Noted = []Noted{{a.joins[i].ID, len(a.known.Queue) + i}}
-		a.effect(Effect{Tell: tell, To: session})
+		noted := []Noted{{a.joins[i].ID, len(a.known.Queue) + i}}
+		a.effect(Effect{Tell: &Tell{From: a.cfg.Self, Revision: a.revision, Keeper: keeper, Noted: noted}, To: session})
 		a.asking = slices.DeleteFunc(a.asking, func(s string) bool { return s == session })
 	}
 	a.joins = slices.DeleteFunc(a.joins, func(op record.Operation) bool { return op.Session() != a.cfg.Self })
@@ -618,7 +633,8 @@ func (a *Agent) handedOver(keeper string) {
 }
 
 func (a *Agent) tell() *Tell {
-	return &Tell{From: a.cfg.Self, Revision: a.revision, Record: a.known.Clone()}
+	known := a.known.Clone()
+	return &Tell{From: a.cfg.Self, Revision: a.revision, Record: &known}
 }
 
 // settle ends local operations that are out of the record for good, and those that are not taken.
@@ -639,6 +655,8 @@ func (a *Agent) settle(refused []refusal) {
 		switch {
 		case slices.Contains(a.known.Forced, op.ID):
 			a.end(op, Forced)
+		case a.known.Foreign && op.token != 0:
+			a.end(op, Gone)
 		case a.doubt:
 		case op.token != 0, keeper == "", keeper == a.cfg.Self, op.answered, op.fresh:
 			a.end(op, "")
@@ -650,18 +668,17 @@ func (a *Agent) settle(refused []refusal) {
 func (a *Agent) answer(want *record.Record, refused []refusal) {
 	keeper := a.known.Keeper() == a.cfg.Self
 	for _, session := range a.asking {
-		tell := a.tell()
+		tell := &Tell{From: a.cfg.Self, Revision: a.revision}
 		if keeper {
-			for i := range want.Queue {
-				if id := want.Queue[i].ID; record.Session(id) == session && !a.known.Has(id) {
-					tell.Noted = append(tell.Noted, Noted{id, i})
-				}
+			a.note(tell, session, want, refused)
+		}
+		if len(tell.Noted) == 0 || len(tell.Refused) > 0 {
+			tell = a.tell()
+			if keeper {
+				a.note(tell, session, want, refused)
 			}
-			for i := range refused {
-				if refused[i].Session() == session {
-					tell.Refused = append(tell.Refused, Refused{refused[i].ID, refused[i].why})
-				}
-			}
+		} else {
+			tell.Keeper = a.cfg.Self
 		}
 		a.effect(Effect{Tell: tell, To: session})
 	}
@@ -673,6 +690,20 @@ func (a *Agent) answer(want *record.Record, refused []refusal) {
 		return !keeper || !want.Has(op.ID) // not ours to take, or refused
 	})
 	a.leaves = slices.DeleteFunc(a.leaves, func(id string) bool { return !keeper || !a.known.Has(id) })
+}
+
+// note tells a session which of its operations wait though the record does not have them, and which are not taken.
+func (a *Agent) note(tell *Tell, session string, want *record.Record, refused []refusal) {
+	for i := range want.Queue {
+		if id := want.Queue[i].ID; record.Session(id) == session && !a.known.Has(id) {
+			tell.Noted = append(tell.Noted, Noted{id, i})
+		}
+	}
+	for i := range refused {
+		if refused[i].Session() == session {
+			tell.Refused = append(tell.Refused, Refused{refused[i].ID, refused[i].why})
+		}
+	}
 }
 
 // ask asks the keeper for what local operations want and the record has not.
@@ -687,6 +718,8 @@ func (a *Agent) ask() {
 		switch {
 		case op.state == held, op.state == waiting && a.known.Has(id):
 			continue
+		case op.state == waiting && op.noted && op.notedAt >= a.revision && a.now-op.askedAt < a.cfg.Poll:
+			continue // its keeper may be one that is not known here yet
 		case op.asked == keeper && a.now-op.askedAt < a.patience(op):
 			continue
 		case op.asked == keeper && !op.noted && !op.answered:

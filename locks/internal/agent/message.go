@@ -19,9 +19,11 @@ type Ask struct {
 // Tell is a message from a session to one that asked, or that a write concerns.
 type Tell struct {
 	From string `json:"from"`
-	// Revision and Record are the newest version that From knows; tokens are complete.
-	Revision uint64        `json:"revision"`
-	Record   record.Record `json:"record"`
+	// Revision and Record are the newest version that From knows; tokens are complete. Whoever is noted does not need the
+	// record, and gets Keeper alone: the session that writes it now.
+	Revision uint64         `json:"revision"`
+	Record   *record.Record `json:"record,omitempty"`
+	Keeper   string         `json:"keeper,omitempty"`
 	// Noted are operations of the receiver that wait though the record does not have them yet.
 	Noted []Noted `json:"noted,omitempty"`
 	// Refused are operations of the receiver that were not taken.

@@ -84,6 +84,9 @@ func (w *world) fail(format string, args ...any) {
 
 func brief(r *record.Record) string {
 	var b strings.Builder
+	if r == nil {
+		return ""
+	}
 	for i := range r.Holders {
 		fmt.Fprintf(&b, " %s:%d", r.Holders[i].ID, r.Holders[i].Token)
 	}
@@ -105,7 +108,7 @@ func (w *world) carry(s *session, effects []Effect) {
 		case e.Ask != nil:
 			w.send(s, e.To, fmt.Sprintf("ask %v leave %v @%d", ids(e.Ask.Join), e.Ask.Leave, e.Ask.Revision), func(to *session) []Effect { return to.agent.Asked(w.now, e.Ask) })
 		case e.Tell != nil:
-			w.send(s, e.To, fmt.Sprintf("tell @%d%s noted %v refused %v hand %v", e.Tell.Revision, brief(&e.Tell.Record), e.Tell.Noted, e.Tell.Refused, ids(e.Tell.Join)), func(to *session) []Effect { return to.agent.Told(w.now, e.Tell) })
+			w.send(s, e.To, fmt.Sprintf("tell @%d keeper %s%s noted %v refused %v hand %v", e.Tell.Revision, e.Tell.Keeper, brief(e.Tell.Record), e.Tell.Noted, e.Tell.Refused, ids(e.Tell.Join)), func(to *session) []Effect { return to.agent.Told(w.now, e.Tell) })
 		case e.Granted != nil:
 			w.granted(s, e.Granted)
 		case e.Ended != nil:

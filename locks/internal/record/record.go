@@ -40,8 +40,8 @@ type Operation struct {
 	Permits int `json:"permits,omitempty"`
 	// TTL is the session's, in ms: whoever sees no sign of life for that long may end the session.
 	TTL int64 `json:"ttl"`
-	// Since is when the wish began, or for a holder when it was granted, by the clock of who wrote it, in Unix ms. For
-	// people only.
+	// Since is when the wish began, or for a holder when it was granted, by the clock of who granted it, in Unix ms. For people
+	// only.
 	Since int64 `json:"since"`
 }
 
@@ -75,6 +75,8 @@ type Record struct {
 	Queue []Operation `json:"queue,omitempty"`
 	// Forced are the operations that were last released by force.
 	Forced []string `json:"forced,omitempty"`
+	// Foreign says that the version was not written as a record: somebody deleted the key by other means. It is not stored.
+	Foreign bool `json:"-"`
 }
 
 // ErrNewer is the error of Decode for a record that a later version of this package wrote.
@@ -83,8 +85,8 @@ var ErrNewer = errors.New("the record was written by a newer version")
 // Decode reads a record as the version of a sequence: holders that this version granted get it as their token.
 func Decode(data []byte, sequence uint64) (Record, error) {
 	var r Record
-	if len(data) == 0 { // a key deleted by other means than ours
-		return r, nil
+	if len(data) == 0 {
+		return Record{Foreign: true}, nil
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Record{}, fmt.Errorf("malformed record: %w", err)
@@ -111,6 +113,15 @@ func (r *Record) Stored(sequence uint64) {
 	for i := range r.Holders {
 		if r.Holders[i].Token == 0 {
 			r.Holders[i].Token = sequence
+		}
+	}
+}
+
+// Granted notes when those were granted who were not stored as holders yet.
+func (r *Record) Granted(unixMilli int64) {
+	for i := range r.Holders {
+		if r.Holders[i].Token == 0 {
+			r.Holders[i].Since = unixMilli
 		}
 	}
 }
