@@ -41,7 +41,7 @@ sim: ## The simulations and properties of the protocol, CHECKS runs each (20000)
 
 .PHONY: soak
 soak: ## Every fault by every other, and the large numbers, SOAK times over (10); stops at the first failure.
-	go test -count=$(SOAK) -failfast -timeout 0 ./integration/... -faults.all
+	go test -count=$(SOAK) -failfast -timeout 0 ./integration -faults.all
 
 .PHONY: bench
 bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.

@@ -500,7 +500,11 @@ func TestSimulation(t *testing.T) {
 		t.Log(strings.Join(w.log, "\n"))
 		return
 	}
-	for seed := uint64(1); seed <= uint64(*simulations); seed++ {
+	runs := *simulations
+	if testing.Short() {
+		runs /= 10
+	}
+	for seed := uint64(1); seed <= uint64(runs); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { newWorld(t, seed).run() })
 		if t.Failed() {
 			t.Fatalf("again: go test ./locks/internal/agent -run TestSimulation -sim.seed %d", seed)
