@@ -110,9 +110,7 @@ func (s *story) add(process string, lines []history.Line) error {
 
 func (s *story) grant(o *operation) *grant {
 	g := &grant{number: len(s.grants), key: o.Key, name: o.name, shared: o.Shared, call: o.At, ret: o.ret}
-	if o.Token != nil {
-		g.token = *o.Token
-	}
+	g.token, _ = locks.ParseToken(o.Token) // a token that is none is less than every other
 	s.grants = append(s.grants, g)
 	return g
 }
@@ -131,7 +129,7 @@ func (s *story) sort(order []*operation, grants map[uint64]*grant) error {
 			if o.Key = g.key; o.Kind == history.Unlock {
 				g.unlocks = append(g.unlocks, *o)
 			} else {
-				o.Token = &g.token
+				o.Token = g.token.String()
 				s.writes = append(s.writes, *o)
 			}
 		case history.Use:
@@ -201,6 +199,7 @@ func (s *story) attempts(key string) (ops []porcupine.Operation) {
 			continue
 		}
 		result := unanswered
+		token, _ := locks.ParseToken(w.Token) // it is String's
 		switch w.result {
 		case history.Accepted:
 			result = accepted
@@ -208,7 +207,7 @@ func (s *story) attempts(key string) (ops []porcupine.Operation) {
 			result = refused
 		default:
 		}
-		ops = append(ops, porcupine.Operation{ClientId: i, Input: attempt{*w.Token}, Output: result, Call: w.At, Return: w.ret, Metadata: w.name})
+		ops = append(ops, porcupine.Operation{ClientId: i, Input: attempt{token}, Output: result, Call: w.At, Return: w.ret, Metadata: w.name})
 	}
 	return ops
 }
@@ -249,7 +248,7 @@ func (s *story) believed(key string) error {
 	var wrong []error
 	for i, g := range mine {
 		for _, h := range mine[:i] {
-			if h.known >= g.ret && !(g.shared && h.shared) {
+			if h.known >= g.ret && (!g.shared || !h.shared) {
 				wrong = append(wrong, fmt.Errorf("%s: %s (token %v) and %s (token %v) both held it for %v", key, h.name, h.token, g.name, g.token,
 					time.Duration(min(h.known, g.known)-g.ret)))
 			}
@@ -274,7 +273,7 @@ func (s *story) reasons(key string) error {
 
 func (s *story) reason(o *operation) bool {
 	for _, g := range s.grants {
-		if g.key == o.Key && !(g.shared && o.Shared) && g.call <= o.ret && g.released() >= o.At {
+		if g.key == o.Key && (!g.shared || !o.Shared) && g.call <= o.ret && g.released() >= o.At {
 			return true
 		}
 	}

@@ -33,9 +33,9 @@ func (l tale) shares(op uint64, call, ret int64, token uint64) tale {
 }
 
 func (l tale) asks(kind history.Kind, shared bool, op uint64, call, ret int64, result history.Result, sequence uint64) tale {
-	var token *locks.Token
+	var token string
 	if sequence != 0 {
-		token = &locks.Token{Incarnation: 1, Sequence: sequence}
+		token = locks.Token{Incarnation: 1, Sequence: sequence}.String()
 	}
 	return l.at(call, history.Line{Op: op, Kind: kind, Key: "k", Shared: shared}).
 		at(ret, history.Line{Op: op, Kind: kind, Result: result, Token: token})

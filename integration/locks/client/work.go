@@ -63,7 +63,7 @@ func (w *worker) linger(ctx context.Context) {
 	}
 	wishes := []wish{{Want: locks.Want{Key: longKey}}}
 	for _, lock := range w.ask(ctx, session, history.Lock, wishes, nil) {
-		w.holdFor(lock, wishes[0].op, 2*w.cfg.TTL, false)
+		w.holdFor(ctx, lock, wishes[0].op, 2*w.cfg.TTL, false)
 	}
 }
 
@@ -115,7 +115,7 @@ func (w *worker) act(ctx context.Context) {
 	defer cancel()
 	held := w.ask(asking, session, kind, wishes, opts)
 	for _, i := range w.rand.Perm(len(held)) {
-		w.hold(held[i], wishes[i].op)
+		w.hold(ctx, held[i], wishes[i].op)
 	}
 }
 
@@ -160,11 +160,10 @@ func (w *worker) ask(ctx context.Context, session *locks.Session, kind history.K
 	for _, wish := range wishes {
 		lock := byKey[wish.Key]
 		if err != nil {
-			w.history.Return(now, wish.op, kind, asked(kind, len(wishes), err), nil, err)
+			w.history.Return(now, wish.op, kind, asked(kind, len(wishes), err), "", err)
 			continue
 		}
-		token := lock.Token()
-		w.history.Return(now, wish.op, kind, history.Held, &token, nil)
+		w.history.Return(now, wish.op, kind, history.Held, lock.Token().String(), nil)
 		ordered = append(ordered, lock)
 	}
 	return ordered
@@ -200,30 +199,30 @@ func asked(kind history.Kind, keys int, err error) history.Result {
 }
 
 // hold keeps a lock for a while, looks at it all the time, uses what it protects, and gives it back.
-func (w *worker) hold(lock *locks.Lock, op uint64) {
+func (w *worker) hold(ctx context.Context, lock *locks.Lock, op uint64) {
 	length := w.span(20 * time.Millisecond)
 	if w.rand.IntN(60) == 0 {
 		length = w.span(w.cfg.TTL)
 	}
-	w.holdFor(lock, op, length, true)
+	w.holdFor(ctx, lock, op, length, true)
 }
 
 // holdFor holds it so long. Whoever writes meanwhile waits for the network, and does not look.
-func (w *worker) holdFor(lock *locks.Lock, op uint64, length time.Duration, writes bool) {
+func (w *worker) holdFor(ctx context.Context, lock *locks.Lock, op uint64, length time.Duration, writes bool) {
 	looks := time.NewTicker(2 * time.Millisecond)
 	defer looks.Stop()
 	for end := time.Now().Add(length); w.look(lock, op) && time.Now().Before(end); <-looks.C {
 		if writes && w.rand.IntN(15) == 0 {
-			w.write(lock, op)
+			w.write(ctx, lock, op)
 		}
 	}
 	if w.rand.IntN(4) == 0 {
-		w.write(lock, op) // whether it is still held or not: the resource has to know
+		w.write(ctx, lock, op) // whether it is still held or not: the resource has to know
 	}
 	w.look(lock, op)
-	w.unlock(lock, op)
+	w.unlock(ctx, lock, op)
 	if w.rand.IntN(20) == 0 {
-		w.unlock(lock, op)
+		w.unlock(ctx, lock, op)
 	}
 }
 
@@ -237,8 +236,8 @@ func (w *worker) look(lock *locks.Lock, op uint64) bool {
 	return true
 }
 
-func (w *worker) unlock(lock *locks.Lock, of uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*w.cfg.TTL)
+func (w *worker) unlock(ctx context.Context, lock *locks.Lock, of uint64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.cfg.TTL)
 	defer cancel()
 	op := w.history.Call(history.Line{Kind: history.Unlock, Of: of})
 	err := lock.Unlock(ctx)
@@ -252,11 +251,11 @@ func (w *worker) unlock(lock *locks.Lock, of uint64) {
 	case errors.Is(err, locks.ErrNotHeld):
 		result = history.NotHeld
 	}
-	w.history.Return(now, op, history.Unlock, result, nil, err)
+	w.history.Return(now, op, history.Unlock, result, "", err)
 }
 
-func (w *worker) write(lock *locks.Lock, of uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*w.cfg.TTL)
+func (w *worker) write(ctx context.Context, lock *locks.Lock, of uint64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.cfg.TTL)
 	defer cancel()
 	op := w.history.Call(history.Line{Kind: history.Write, Of: of})
 	_, err := w.resource.Put(ctx, lock.Key(), []byte(w.cfg.Owner), lock.Token())
@@ -268,5 +267,5 @@ func (w *worker) write(lock *locks.Lock, of uint64) {
 	case errors.Is(err, fence.ErrStale):
 		result = history.Refused
 	}
-	w.history.Return(now, op, history.Write, result, nil, err)
+	w.history.Return(now, op, history.Write, result, "", err)
 }

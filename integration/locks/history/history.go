@@ -7,17 +7,13 @@
 package history
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/assent-tx/assent/locks"
 )
 
 // Kind is what a line says.
@@ -61,9 +57,9 @@ type Line struct {
 	Key    string `json:"key,omitempty"`
 	Shared bool   `json:"shared,omitempty"`
 	// Of is the number of the Lock or Try that an Unlock, Write or Use belongs to.
-	Of     uint64       `json:"of,omitempty"`
-	Result Result       `json:"result,omitempty"`
-	Token  *locks.Token `json:"token,omitempty"`
+	Of     uint64 `json:"of,omitempty"`
+	Result Result `json:"result,omitempty"`
+	Token  string `json:"token,omitempty"` // as locks.Token.String
 	// Why is the error's text, for people.
 	Why string `json:"why,omitempty"`
 }
@@ -104,7 +100,7 @@ func (w *Writer) Call(line Line) uint64 {
 }
 
 // Return notes the return of an operation. The time is when the operation returned: read it with Now first.
-func (w *Writer) Return(at int64, op uint64, kind Kind, result Result, token *locks.Token, why error) {
+func (w *Writer) Return(at int64, op uint64, kind Kind, result Result, token string, why error) {
 	line := Line{At: at, Op: op, Kind: kind, Result: result, Token: token}
 	if why != nil {
 		line.Why = why.Error()
@@ -137,23 +133,19 @@ func (w *Writer) Close() error { return w.file.Close() }
 
 // Read gives the lines of a file. What a process that was killed has left half written at the end is left out.
 func Read(name string) (lines []Line, err error) {
-	file, err := os.Open(name)
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	for reader := bufio.NewReader(file); ; {
-		data, err := reader.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
+	for {
+		one, rest, whole := bytes.Cut(data, []byte("\n"))
+		if !whole {
 			return lines, nil
 		}
 		var line Line
-		if err == nil {
-			err = json.Unmarshal(data, &line)
-		}
-		if err != nil {
+		if err := json.Unmarshal(one, &line); err != nil {
 			return nil, fmt.Errorf("%s, line %d: %w", name, len(lines)+1, err)
 		}
-		lines = append(lines, line)
+		lines, data = append(lines, line), rest
 	}
 }
