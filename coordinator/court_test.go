@@ -137,6 +137,7 @@ func (c *court) holder(shard int) string {
 // world is a server and coordinators whose leases a court grants.
 type world struct {
 	t      *testing.T
+	dir    string
 	server *embedded.Server
 	court  *court
 	nc     *nats.Conn
@@ -144,23 +145,28 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, dir: t.TempDir(), court: newCourt()}
+	w.start("127.0.0.1:0")
 	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
+		if err := w.server.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, server: server, court: newCourt()}
 	w.nc = w.connect()
 	return w
 }
 
+func (w *world) start(listen string) {
+	w.t.Helper()
+	var err error
+	if w.server, err = embedded.Start(embedded.Config{Dir: w.dir, Listen: listen}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) connect() *nats.Conn {
 	w.t.Helper()
-	nc, err := w.server.Connect()
+	nc, err := nats.Connect(w.server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		w.t.Fatal(err)
 	}

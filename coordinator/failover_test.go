@@ -4,11 +4,15 @@ package coordinator
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
@@ -259,4 +263,24 @@ func TestHistoryIsAsConfigured(t *testing.T) {
 	if kept.keep != 7*time.Minute || kept.keepBytes != 1<<20 {
 		t.Errorf("it keeps %v and %d bytes", kept.keep, kept.keepBytes)
 	}
+}
+
+// A lease is granted while the log is out of reach. That is no reason to end: the coordinator leads when it can.
+func TestALeaseIsOfNoUseWhileTheLogIsAway(t *testing.T) {
+	w := newWorld(t)
+	log, heard := test.NewNullLogger()
+	w.court.close(true)
+	c, _ := w.coordinate(Config{Name: "first", Log: log})
+	address := strings.TrimPrefix(w.server.URL(), "nats://")
+	if err := w.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.court.close(false)
+	w.until("it declines", func() bool {
+		return slices.ContainsFunc(heard.AllEntries(), func(e *logrus.Entry) bool { return e.Message == "the shard cannot be led now: standing by" })
+	})
+	w.start(address)
+	w.until("it leads", func() bool { return c.leadsShard(0) })
+	w.register(c, "a")
+	w.open(c, "a")
 }

@@ -122,6 +122,9 @@ const (
 	upkeep = 2 * time.Second
 )
 
+// subscribePatience is how long the server may take to confirm that a shard is open.
+const subscribePatience = 5 * time.Second
+
 func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 	return &leader{
 		shard: shard, cfg: &c.cfg, nc: c.nc, subjects: c.subjects, stream: stream, checkpoints: c.checkpoints,
@@ -153,10 +156,24 @@ func (l *leader) run(ctx context.Context) error {
 	l.metrics.follows(l.shard)
 	for {
 		err := l.term(ctx)
-		if !errors.Is(err, protocol.ErrGap) {
+		switch {
+		case errors.Is(err, protocol.ErrGap):
+			l.log.WithError(err).Warn("fell behind the log; reading it again from the checkpoint")
+		case err == nil || ctx.Err() != nil || !l.isWarm() || errors.Is(err, ErrLogLost) || errors.Is(err, messages.ErrNewerVersion):
 			return err
+		default: // out of reach, in the middle of another beginning
+			l.log.WithError(err).Warn("the log could not be read; trying on")
+			wait(ctx, reopenPause)
 		}
-		l.log.WithError(err).Warn("fell behind the log; reading it again from the checkpoint")
+	}
+}
+
+func (l *leader) isWarm() bool {
+	select {
+	case <-l.warm:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -241,7 +258,7 @@ func (l *leader) subscribe(work context.Context) (subscriptions []*nats.Subscrip
 	if err != nil {
 		return subscriptions, fmt.Errorf("subscribe the questions about shard %d: %w", l.shard, err)
 	}
-	return append(subscriptions, questions), l.nc.FlushTimeout(apiTimeout)
+	return append(subscriptions, questions), l.nc.FlushTimeout(subscribePatience)
 }
 
 // onTick does what the clock asks for.

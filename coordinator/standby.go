@@ -48,22 +48,24 @@ func (l *leader) standBy(ctx context.Context) (*mandate, error) {
 func (l *leader) lead(ctx context.Context, m *mandate) error {
 	began := time.Now()
 	crash.Here("coordinator.lease.granted")
-	info, err := l.stream.Info(ctx) // it fails when ctx has ended
-	if err == nil {
-		err = l.readTo(ctx, &info.State)
-	}
+	info, err := l.stream.Info(ctx)
 	if err != nil {
-		l.share.set(l.shard, follows)
-		m.release()
+		l.decline(ctx, m, err)
+		return nil
+	}
+	if err := l.readTo(ctx, &info.State); err != nil {
+		l.decline(ctx, m, err)
 		return fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // what is under way outlives ctx
 	l.begin(work, room{limit: info.Config.MaxBytes, bytes: int64(info.State.Bytes)})
 	t := &tenure{leader: l, mandate: m, lost: m.Done(), stopping: ctx.Done()}
-	t.subscriptions, err = l.subscribe(work)
-	if err == nil {
+	if t.subscriptions, err = l.subscribe(work); err == nil {
 		l.opened(time.Since(began))
 		err = l.serve(ctx, work, t)
+	} else {
+		l.log.WithError(err).Warn("the shard could not be opened: standing by")
+		err = nil
 	}
 	l.unsubscribe(t.subscriptions)
 	l.share.set(l.shard, follows)
@@ -80,6 +82,16 @@ func (l *leader) lead(ctx context.Context, m *mandate) error {
 		}
 	})
 	return nil
+}
+
+// decline gives a lease back that is of no use: the log is out of reach, or was trimmed.
+func (l *leader) decline(ctx context.Context, m *mandate, why error) {
+	l.share.set(l.shard, follows)
+	m.release()
+	if ctx.Err() == nil {
+		l.log.WithError(why).Warn("the shard cannot be led now: standing by")
+		wait(ctx, campaignPause)
+	}
 }
 
 // begin starts a leadership with empty hands. What the log says to be open is acted on.
