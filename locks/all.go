@@ -25,8 +25,17 @@ type Locks []*Lock
 func (l Locks) Unlock(ctx context.Context) error {
 	errs := make([]error, len(l))
 	var unlocking sync.WaitGroup
+	var together gathering
 	for i := range l {
-		unlocking.Go(func() { errs[i] = l[i].Unlock(ctx) })
+		await, err := l[i].giveUp(ctx, &together)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		unlocking.Go(func() { errs[i] = await() })
+	}
+	if len(l) > 0 {
+		together.send(l[0].e.s)
 	}
 	unlocking.Wait()
 	return errors.Join(errs...)
@@ -117,13 +126,18 @@ func (s *Session) tryAll(ctx context.Context, wants []Want, opts []Option) (got 
 	held := make(Locks, len(wants))
 	errs := make([]error, len(wants))
 	var trying sync.WaitGroup
+	var together gathering
 	for i := range wants {
-		trying.Go(func() {
-			w, _ := s.wishFor(wants[i], opts)
-			w.try = true
-			held[i], errs[i] = s.acquire(ctx, w, nil)
-		})
+		w, _ := s.wishFor(wants[i], opts)
+		w.try = true
+		await, err := s.begin(ctx, &w, &together)
+		if err != nil {
+			errs[i] = err
+			continue
+		}
+		trying.Go(func() { held[i], errs[i] = await() })
 	}
+	together.send(s)
 	trying.Wait()
 	busy = len(wants)
 	w, _ := s.wishFor(wants[0], opts)

@@ -130,19 +130,20 @@ func (b *bucket) settings(i int, cfg *Config) jetstream.StreamConfig {
 		streams = defaultStreams(replicas)
 	}
 	return jetstream.StreamConfig{
-		Name:              b.streamName(i),
-		Description:       "Assent: locks and sessions",
-		Subjects:          []string{fmt.Sprintf("$KV.%s-%d.>", b.name, i)},
-		Storage:           jetstream.FileStorage,
-		Replicas:          replicas,
-		Retention:         jetstream.LimitsPolicy,
-		Discard:           jetstream.DiscardNew,
-		MaxMsgsPerSubject: 1,
-		AllowRollup:       true,
-		DenyDelete:        true,
-		AllowDirect:       false,
-		AllowMsgTTL:       true,
-		Metadata:          map[string]string{streamsMetadata: strconv.Itoa(streams)},
+		Name:               b.streamName(i),
+		Description:        "Assent: locks and sessions",
+		Subjects:           []string{fmt.Sprintf("$KV.%s-%d.>", b.name, i)},
+		Storage:            jetstream.FileStorage,
+		Replicas:           replicas,
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardNew,
+		MaxMsgsPerSubject:  1,
+		AllowRollup:        true,
+		DenyDelete:         true,
+		AllowDirect:        false,
+		AllowMsgTTL:        true,
+		AllowAtomicPublish: replicas > 1, // see gathering
+		Metadata:           map[string]string{streamsMetadata: strconv.Itoa(streams)},
 	}
 }
 
@@ -276,11 +277,15 @@ func tombstone(data []byte, ttl string) *nats.Msg {
 
 // put stores a version of a key's record.
 func (b *bucket) put(ctx context.Context, at place, r *record.Record, expected uint64) (revision uint64, unproven bool, err error) {
-	msg := &nats.Msg{Data: r.Encode()}
+	return b.swap(ctx, at, recordMessage(r), expected)
+}
+
+// recordMessage is a record as it is stored; one of a free key is a delete marker.
+func recordMessage(r *record.Record) *nats.Msg {
 	if r.Free() {
-		msg = tombstone(msg.Data, freeFor)
+		return tombstone(r.Encode(), freeFor)
 	}
-	return b.swap(ctx, at, msg, expected)
+	return &nats.Msg{Data: r.Encode(), Header: nats.Header{}}
 }
 
 // raw is what is stored at a subject, as the stream's leader says. Revision 0: nothing.

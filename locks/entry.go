@@ -42,8 +42,9 @@ type entry struct {
 	agent    *agent.Agent
 	calls    map[string]*call // of local operations, by id
 	watching map[string]bool
-	failure  error // why the last write or read came to nothing
-	closed   bool  // forgotten, or the session is over
+	failure  error      // why the last write or read came to nothing
+	closed   bool       // forgotten, or the session is over
+	together *gathering // where writes go meanwhile
 }
 
 // call is a local operation from the outside.
@@ -102,14 +103,25 @@ func (e *entry) do(event func(a *agent.Agent, now int64) []agent.Effect) bool {
 		return false
 	}
 	e.carryOut(event(e.agent, e.s.now()))
+	e.together = nil
 	e.attend()
 	return true
+}
+
+// doTogether is do, with what is to be written left to a gathering, if there is one.
+func (e *entry) doTogether(together *gathering, event func(a *agent.Agent, now int64) []agent.Effect) bool {
+	return e.do(func(a *agent.Agent, now int64) []agent.Effect {
+		e.together = together
+		return event(a, now)
+	})
 }
 
 func (e *entry) carryOut(effects []agent.Effect) {
 	for i := range effects {
 		effect := &effects[i]
 		switch {
+		case effect.Write != nil && e.together != nil:
+			e.together.add(e, effect.Write)
 		case effect.Write != nil:
 			e.s.running.Go(func() { e.write(effect.Write) })
 		case effect.Read:
@@ -133,6 +145,11 @@ func (e *entry) write(w *agent.Write) {
 	if unproven {
 		e.s.pause(unprovenPause)
 	}
+	e.wrote(revision, err)
+}
+
+// wrote tells the agent what came of its write.
+func (e *entry) wrote(revision uint64, err error) {
 	e.do(func(a *agent.Agent, now int64) []agent.Effect {
 		switch {
 		case err == nil:

@@ -129,7 +129,16 @@ func (s *Session) acquire(ctx context.Context, w wish, opts []Option) (*Lock, er
 	for _, o := range opts {
 		o(&w)
 	}
-	if err := s.check(&w); err != nil {
+	await, err := s.begin(ctx, &w, nil)
+	if err != nil {
+		return nil, err
+	}
+	return await()
+}
+
+// begin begins an operation, and gives a function that waits for its end.
+func (s *Session) begin(ctx context.Context, w *wish, together *gathering) (await func() (*Lock, error), err error) {
+	if err := s.check(w); err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -139,11 +148,11 @@ func (s *Session) acquire(ctx context.Context, w wish, opts []Option) (*Lock, er
 		ID: s.number(), Owner: w.owner, Shared: w.shared, Try: w.try, Permits: w.permits, TTL: ms(s.cfg.TTL), Since: time.Now().UnixMilli(),
 	}
 	c := &call{granted: make(chan *Lock, 1), ended: make(chan agent.Ended, 1), places: make(chan int, 1), shared: w.shared}
-	e, err := s.join(&w, op, c)
+	e, err := s.join(w, op, c, together)
 	if err != nil {
 		return nil, err
 	}
-	return e.await(ctx, &w, op.ID, c)
+	return func() (*Lock, error) { return e.await(ctx, w, op.ID, c) }, nil
 }
 
 func (s *Session) check(w *wish) error {
@@ -162,11 +171,11 @@ func (s *Session) check(w *wish) error {
 	return s.usable()
 }
 
-// join begins an operation.
-func (s *Session) join(w *wish, op record.Operation, c *call) (*entry, error) {
+// join lets the key's agent begin an operation.
+func (s *Session) join(w *wish, op record.Operation, c *call, together *gathering) (*entry, error) {
 	for {
 		e := s.entry(w.kind, w.key)
-		if e.do(func(a *agent.Agent, now int64) []agent.Effect {
+		if e.doTogether(together, func(a *agent.Agent, now int64) []agent.Effect {
 			e.calls[op.ID] = c
 			return a.Join(now, op)
 		}) {
@@ -290,10 +299,23 @@ func (l *Lock) Context(parent context.Context) (ctx context.Context, cancel cont
 // ErrNotHeld: it was given back before. ErrLost: it was lost before, and somebody else may have held it meanwhile.
 // ErrUnknown: ctx ended before NATS acknowledged it; the session goes on trying to give it back.
 func (l *Lock) Unlock(ctx context.Context) error {
-	if err := l.release(); err != nil {
+	await, err := l.giveUp(ctx, nil)
+	if err != nil {
 		return err
 	}
-	l.e.do(func(a *agent.Agent, now int64) []agent.Effect { return a.Leave(now, l.id, false) })
+	return await()
+}
+
+// giveUp begins to give the lock back, and gives a function that waits for the end of that.
+func (l *Lock) giveUp(ctx context.Context, together *gathering) (await func() error, err error) {
+	if err := l.release(); err != nil {
+		return nil, err
+	}
+	l.e.doTogether(together, func(a *agent.Agent, now int64) []agent.Effect { return a.Leave(now, l.id, false) })
+	return func() error { return l.awaitEnd(ctx) }, nil
+}
+
+func (l *Lock) awaitEnd(ctx context.Context) error {
 	select {
 	case end := <-l.ended:
 		return l.outcome(&end)

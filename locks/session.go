@@ -89,7 +89,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Session, error) {
 		watchers: make(map[string]*watcher),
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	if err := s.begin(ctx); err != nil {
+	if err := s.introduce(ctx); err != nil {
 		s.stop()
 		return nil, fmt.Errorf("locks: begin a session: %w", err)
 	}
@@ -105,8 +105,8 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// begin stores the session's record and listens for the others.
-func (s *Session) begin(ctx context.Context) (err error) {
+// introduce stores the session's record and listens for the others.
+func (s *Session) introduce(ctx context.Context) (err error) {
 	if s.inbox, err = s.bucket.nc.Subscribe(s.bucket.inbox(s.id), s.hear); err != nil {
 		return err
 	}
