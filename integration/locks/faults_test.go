@@ -129,8 +129,7 @@ func killClients(w *world) {
 // A client is paused (SIGSTOP, a garbage collection, a migrated machine) for longer than its lease, and goes on as if nothing had
 // happened: it still believes what it believed (Kleppmann, "How to do distributed locking", 2016).
 func pauseClients(w *world) {
-	for range 2 {
-		victim := w.anyClient()
+	for _, victim := range []*host{w.aHolder(), w.anyClient()} {
 		victim.proc().pause(w.t)
 		w.outlast()
 		w.more(enough / 3)

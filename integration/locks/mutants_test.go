@@ -23,98 +23,120 @@ const plainly = `func() (uint64, bool, error) {
 	return ack.Sequence, false, nil
 }()`
 
+// putLine is the write of a key's record.
+const putLine = "	return b.swap(ctx, at, recordMessage(r), expected)\n"
+
 // mutants are bugs that someone might well write into package locks, each with a test that finds it.
 var mutants = []struct {
 	name, file string // below locks/
 	// line is in the file exactly once; mutant takes its place.
 	line, mutant string
-	// caught is the test that fails, here, or in the file's own package if inside.
+	// caught is the test that fails.
 	caught string
-	inside bool
+	where  place
 }{
 	{
 		"the resource in JetStream compares no tokens", "fence/kv_write.go",
 		"if token.Compare(last.token) < 0 {", "if false {",
-		"TestAResourceRefusesThePausedHolder/R1", false,
+		"TestAResourceRefusesThePausedHolder/R1", here,
 	},
 	{
 		"the resource in memory compares no tokens", "fence/memory.go",
 		"if token.Compare(k.newest) < 0 {", "if false {",
-		"TestMemoryRefusesOlderTokens", true,
+		"TestMemoryRefusesOlderTokens", inside,
 	},
 	{
 		"the resource in SQL compares no tokens", "fence/sql.go",
 		"if raised > 0 {", "if raised >= 0 {",
-		"TestSQLRefusesOlderTokens", true,
+		"TestSQLRefusesOlderTokens", inside,
 	},
 	{
 		"unlock without a condition", "bucket.go",
-		"		msg = tombstone(nil, freeFor)\n	}\n", "		return " + fmt.Sprintf(plainly, "tombstone(nil, freeFor)", "at", "b") + "\n	}\n",
-		"TestAnEndedSessionTakesNothingBack/R1", false,
+		putLine, "	if r.Free() {\n		return " + fmt.Sprintf(plainly, "recordMessage(r)", "at", "b") + "\n	}\n" + putLine,
+		"TestAnEndedSessionTakesNothingBack/R1", here,
 	},
 	{
 		"renewal without a condition", "session.go",
 		"s.bucket.swap(ctx, s.at, s.beatMessage(r.beat), r.revision)", fmt.Sprintf(plainly, "s.beatMessage(r.beat)", "s.at", "s.bucket"),
-		"TestAnEndedSessionTakesNothingBack/R1", false,
+		"TestAnEndedSessionTakesNothingBack/R1", here,
 	},
 	{
 		"get, then act", "bucket.go",
-		"	return b.swap(ctx, at, msg, expected)\n",
-		"	if last, err := b.last(ctx, at); err == nil && last.revision != expected {\n		return 0, false, errConflict\n	}\n	return " +
-			fmt.Sprintf(plainly, "msg", "at", "b") + "\n",
-		"TestOneOfManyGetsAFreeKey/R1", false,
+		putLine, "	if last, err := b.last(ctx, at); err == nil && last.revision != expected {\n		return 0, false, errConflict\n	}\n	return " +
+			fmt.Sprintf(plainly, "recordMessage(r)", "at", "b") + "\n",
+		"TestOneOfManyGetsAFreeKey/R1", here,
 	},
 	{
 		"the deadline counts from the acknowledgement", "session.go",
 		"r.sent.Add(s.cfg.TTL).Sub(s.begun)", "time.Now().Add(s.cfg.TTL).Sub(s.begun)",
-		"TestDeadlineCountsFromTheSending/R1", false,
+		"TestDeadlineCountsFromTheSending/R1", here,
 	},
 	{
 		"a session is ended before its TTL", "watch.go",
 		"time.Since(since) >= ttl+grace(ttl)", "time.Since(since) >= 0",
-		"TestALiveSessionIsNotEnded/R1", false,
+		"TestALiveSessionIsNotEnded/R1", here,
 	},
 	{
 		"whoever may share overtakes whoever waits", "internal/record/record.go",
 		"case len(r.Queue) == 0 && r.admits(&op):", "case r.admits(&op):",
-		"TestNobodyOvertakes/R1", false,
+		"TestNobodyOvertakes/R1", here,
 	},
 	{
 		"an unknown write has failed", "entry.go",
 		"return a.Unknown(now)", "return a.Refused(now)",
-		"TestGrantWithoutAcknowledgement/R1", false,
+		"TestGrantWithoutAcknowledgement/R1", here,
 	},
 	{
 		"a write under way is a refusal", "bucket.go",
 		"		return 0, true, errConflict\n", "		return 0, true, err\n",
-		"TestAWriteUnderWayProvesNothing/R1", false,
+		"TestAWriteUnderWayProvesNothing/R1", here,
 	},
 	{
 		"a renewal that is refused is a lost session", "session.go",
 		"		return s.settleRenewal(ctx)\n", "		s.end(fmt.Errorf(\"locks: %w\", ErrLost))\n		return false\n",
-		"TestAWriteUnderWayProvesNothing/R1", false,
+		"TestAWriteUnderWayProvesNothing/R1", here,
 	},
 	{
 		"tokens begin anew with the bucket", "bucket.go",
 		"Token{Incarnation: b.incarnations[at.stream], Sequence: sequence}", "Token{Incarnation: 1, Sequence: sequence}",
-		"TestTokensGrowAcrossBuckets/R1", false,
+		"TestTokensGrowAcrossBuckets/R1", here,
 	},
 	{
 		"unlock of what was taken away succeeds", "lock.go",
 		"	if end.Why == \"\" {\n		return nil\n	}\n", "	if true {\n		return nil\n	}\n",
-		"TestUnlockOfWhatWasTakenAway/R1", false,
+		"TestUnlockOfWhatWasTakenAway/R1", here,
 	},
 	{
 		"direct gets are allowed", "bucket.go",
 		"fault(have.AllowDirect, ", "fault(false, ",
-		"TestChangedSettingsAreRefused/R1", false,
+		"TestChangedSettingsAreRefused/R1", here,
 	},
 	{
 		"a lock has a TTL of the server", "bucket.go",
-		"		msg.Data = r.Encode()\n", "		msg = &nats.Msg{Data: r.Encode(), Header: nats.Header{jetstream.MsgTTLHeader: {\"10s\"}}}\n",
-		"TestNoLockExpiresByTheServersClock/R1", false,
+		"return &nats.Msg{Data: r.Encode(), Header: nats.Header{}}",
+		"return &nats.Msg{Data: r.Encode(), Header: nats.Header{jetstream.MsgTTLHeader: {\"10s\"}}}",
+		"TestNoLockExpiresByTheServersClock/R1", here,
+	},
+	{
+		"a session is ended before its TTL (dice)", "watch.go",
+		"time.Since(since) >= ttl+grace(ttl)", "time.Since(since) >= ttl*6/10",
+		"TestFaults/Partition/R1", processes,
+	},
+	{
+		"a session is sure of itself for too long (dice)", "session.go",
+		"r.sent.Add(s.cfg.TTL).Sub(s.begun)", "time.Now().Add(s.cfg.TTL*5/4).Sub(s.begun)",
+		"TestFaults/Partition/R1", processes,
 	},
 }
+
+// place is where a mutant shows.
+type place int
+
+const (
+	here      place = iota // in a session of a test here
+	processes              // in client processes, which are built with it
+	inside                 // in a test of the file's own package
+)
 
 // TestMutants builds package locks once for each mutant, the source's line replaced by an overlay, and runs the test that is to catch
 // it. Without -locks.all it tries every eighth, others every time.
@@ -127,11 +149,7 @@ func TestMutants(t *testing.T) {
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
 			t.Parallel()
-			where := "."
-			if m.inside {
-				where = "./" + filepath.Join("../../locks", filepath.Dir(m.file))
-			}
-			if out, failed := runMutant(t, m.file, m.line, m.mutant, m.caught, where); !failed {
+			if out, failed := runMutant(t, m.file, m.line, m.mutant, m.caught, m.where); !failed {
 				t.Errorf("%s does not notice:\n%s", m.caught, out)
 			}
 		})
@@ -139,7 +157,7 @@ func TestMutants(t *testing.T) {
 }
 
 // runMutant tells whether a test fails when a file's line is replaced.
-func runMutant(t *testing.T, file, line, mutant, test, where string) (output string, failed bool) {
+func runMutant(t *testing.T, file, line, mutant, test string, where place) (output string, failed bool) {
 	t.Helper()
 	original, err := filepath.Abs(filepath.Join("../../locks", file))
 	must(t, err)
@@ -151,8 +169,14 @@ func runMutant(t *testing.T, file, line, mutant, test, where string) (output str
 	overlay, err := writeOverlay(t.TempDir(), original, strings.Replace(string(source), line, mutant, 1))
 	must(t, err)
 	pattern := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=120s", "-run", pattern, where)
-	cmd.Env = programs()
+	tested := "."
+	if where == inside {
+		tested = filepath.Dir(original)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout=120s", "-run", pattern, tested)
+	if cmd.Env = programs(); where == processes {
+		cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay) // for the build of the clients
+	}
 	out, err := cmd.CombinedOutput()
 	// What does not compile has proved nothing.
 	return string(out[:min(len(out), 4000)]), err != nil && strings.Contains(string(out), "--- FAIL: "+test)

@@ -356,10 +356,10 @@ func (w *world) everyKeyIsFree() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	session, err := locks.Open(ctx, w.nc, w.config())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	cfg := w.config()
+	cfg.TTL = 10 * ttl // three replicas may be without a leader yet
+	session, err := locks.Open(ctx, w.nc, cfg)
+	must(w.t, err)
 	for _, key := range []string{"key0", "key1", "key2", longKey} {
 		lock, err := session.Lock(ctx, key, locks.Wait(20*ttl))
 		if err == nil {
