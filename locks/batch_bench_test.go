@@ -49,7 +49,11 @@ func servers(b testing.TB, n int) *nats.Conn {
 		if err != nil {
 			b.Fatal(err)
 		}
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		address, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			b.Fatalf("listening on %v", l.Addr())
+		}
+		ports[i] = address.Port
 		_ = l.Close()
 		routes += fmt.Sprintf("nats://127.0.0.1:%d,", ports[i])
 	}

@@ -97,12 +97,8 @@ func (b *bucket) putBatch(ctx context.Context, stream int, batch []pendingWrite)
 		Sequence uint64              `json:"seq"`
 		Error    *jetstream.APIError `json:"error"`
 	}
-	switch err := json.Unmarshal(reply.Data, &ack); {
-	case err != nil:
+	if err := json.Unmarshal(reply.Data, &ack); err != nil {
 		return 0, false, fmt.Errorf("%w: stream %s: %w", errUnknown, b.streamName(stream), err)
-	case ack.Error != nil:
-		return 0, true, nil
-	default:
-		return ack.Sequence, false, nil
 	}
+	return ack.Sequence, ack.Error != nil, nil
 }
