@@ -16,6 +16,18 @@
 //	         commit, rollback  ▼   │
 //	                        participant ─────── vote ──▶ log
 //
-// Each shard has one leader, one goroutine that owns the fold, the delivery and the list of waiting clients: it
+// Each shard has one leader among the coordinators, by a lease of package locks (Gray & Cheriton, "Leases: an efficient
+// fault-tolerant mechanism for distributed file cache consistency", SOSP 1989). It saves work and nothing else depends on
+// it. The others stand by: they follow the log without acting, so that one of them leads a second after the lease of a dead
+// leader has run out, and milliseconds after a leader that stops has handed over. What coordinators tell each other about it
+// is hearsay over core NATS.
+//
+//	         warm             granted           lost, handed over
+//	reads ──────────▶ stands by ──────▶ leads ──────────────────────▶ stands by
+//	  ▲                                   │ told to stop
+//	  └── fell behind a trimmed log       ▼
+//	                              hands over, or drains
+//
+// For each shard one goroutine owns the fold, the delivery and the list of waiting clients, leading or standing by: it
 // receives, folds, and carries out the effects.
 package coordinator
