@@ -24,7 +24,7 @@ const (
 	// patience is how often a keeper is asked in vain.
 	patience = 3
 	// tickTime is the time between looks at the clock, while there is something to wait for.
-	tickTime = 25 * time.Millisecond
+	tickTime = 50 * time.Millisecond
 	// unprovenPause is how long a replicated stream is given to end the write that it has under way.
 	unprovenPause = 2 * time.Millisecond
 	// maxEntries is how many keys are remembered that are not in use.

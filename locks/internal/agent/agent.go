@@ -240,11 +240,22 @@ func (a *Agent) Asked(now int64, ask *Ask) []Effect {
 	if a.guessed || ask.Revision > a.revision {
 		a.stale = true
 	}
+	if keeper := a.known.Keeper(); a.passesOn(ask, keeper) {
+		a.effect(Effect{Ask: &Ask{From: ask.From, Revision: a.revision, Join: ask.Join, Leave: ask.Leave}, To: keeper})
+		return a.step()
+	}
 	a.takeOver(ask.Join, ask.Leave)
 	if !slices.Contains(a.asking, ask.From) {
 		a.asking = append(a.asking, ask.From)
 	}
 	return a.step()
+}
+
+// passesOn tells whether an ask goes on to the session that is known to be the keeper by now, so that who asks does not run
+// after a key that changes hands fast. Its revision grows on the way, so the way ends.
+func (a *Agent) passesOn(ask *Ask, keeper string) bool {
+	return a.writing == nil && !a.stale && ask.Revision < a.revision && len(ask.Join)+len(ask.Leave) > 0 &&
+		keeper != "" && keeper != a.cfg.Self && keeper != ask.From
 }
 
 // takeOver takes what others want.
@@ -288,8 +299,12 @@ func (a *Agent) Told(now int64, tell *Tell) []Effect {
 		}
 	}
 	for _, op := range a.operations {
-		if op.asked == tell.From && tell.From == keeper && tell.Revision >= a.revision {
+		switch {
+		case op.asked != tell.From || tell.Revision < a.revision:
+		case tell.From == keeper:
 			op.unheard, op.answered = 0, true
+		case !op.noted:
+			op.asked = "" // it was heard, and is to be asked again should it be the keeper again
 		}
 	}
 	a.takeOver(tell.Join, tell.Leave)
@@ -430,6 +445,12 @@ func (a *Agent) decide() {
 		if a.wanting() || len(a.asking) > 0 {
 			a.read()
 		}
+		return
+	}
+	if len(a.joins)+len(a.asking) == 0 && !a.mayWrite() {
+		a.settle(nil)
+		a.ask()
+		a.poll()
 		return
 	}
 	want, refused := a.wanted()
