@@ -158,13 +158,17 @@ func defaultStreams(replicas int) int {
 
 func (b *bucket) openStream(ctx context.Context, i int, cfg *Config, create bool) (jetstream.Stream, error) {
 	want := b.settings(i, cfg)
-	stream, err := b.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) && create {
-		stream, err = b.js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else opens it at the same moment
-			stream, err = b.js.Stream(ctx, want.Name)
+	var stream jetstream.Stream
+	err := persist(ctx, func(ctx context.Context) (err error) {
+		stream, err = b.js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) && create {
+			stream, err = b.js.CreateStream(ctx, want)
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else opens it at the same moment
+				stream, err = b.js.Stream(ctx, want.Name)
+			}
 		}
-	}
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("locks: %w: %s (stream %s)", ErrNoBucket, b.name, want.Name)
 	}
@@ -175,6 +179,44 @@ func (b *bucket) openStream(ctx context.Context, i int, cfg *Config, create bool
 		return nil, err
 	}
 	return stream, nil
+}
+
+// For how long a server is asked again that does not answer: a replicated stream has no leader for a while after it was made,
+// and after its leader died; nobody at all answers where there is no JetStream.
+const (
+	attemptTime  = 2 * time.Second
+	attemptPause = 100 * time.Millisecond
+	silentTime   = 15 * time.Second
+	nobodyTime   = 3 * time.Second
+)
+
+// persist does something until it succeeds or fails for good.
+func persist(ctx context.Context, f func(context.Context) error) error {
+	for begun := time.Now(); ; {
+		attempt, cancel := context.WithTimeout(ctx, attemptTime)
+		err := f(attempt)
+		cancel()
+		patience := silentTime
+		var refusal *jetstream.APIError
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return err
+		case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
+			patience = nobodyTime
+		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		case errors.As(err, &refusal) && refusal.Code == 503: // not available just now
+		default:
+			return err
+		}
+		if time.Since(begun) >= patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(attemptPause):
+		}
+	}
 }
 
 // checkSettings compares the settings that the safety of locks rests on.

@@ -60,9 +60,15 @@ func List(ctx context.Context, nc *nats.Conn, name string) ([]Info, error) {
 	}
 	list := []Info{}
 	for i := range b.streams {
-		if list, err = b.list(ctx, i, list); err != nil {
+		var page []Info
+		err := persist(ctx, func(ctx context.Context) (err error) {
+			page, err = b.list(ctx, i)
+			return err
+		})
+		if err != nil {
 			return nil, fmt.Errorf("locks: list stream %s: %w", b.streamName(i), err)
 		}
+		list = append(list, page...)
 	}
 	slices.SortFunc(list, func(a, b Info) int {
 		if a.Kind != b.Kind {
@@ -85,7 +91,7 @@ func lookInto(ctx context.Context, nc *nats.Conn, name string) (*bucket, error) 
 // listPage is how many records are fetched at a time.
 const listPage = 500
 
-func (b *bucket) list(ctx context.Context, stream int, list []Info) ([]Info, error) {
+func (b *bucket) list(ctx context.Context, stream int) (list []Info, err error) {
 	prefix := fmt.Sprintf("$KV.%s-%d.", b.name, stream)
 	consumer, err := b.streams[stream].OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{
@@ -95,20 +101,18 @@ func (b *bucket) list(ctx context.Context, stream int, list []Info) ([]Info, err
 	if err != nil {
 		return nil, err
 	}
-	pending := consumer.CachedInfo().NumPending
-	for pending > 0 {
-		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(5*time.Second))
+	for pending := consumer.CachedInfo().NumPending; pending > 0; {
+		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(attemptTime/2))
 		if err != nil {
 			return nil, err
 		}
-		n := 0
+		got := false
 		for msg := range batch.Messages() {
-			n++
 			meta, err := msg.Metadata()
 			if err != nil {
 				return nil, err
 			}
-			pending = meta.NumPending
+			got, pending = true, meta.NumPending
 			if entry, ok := b.info(msg, stream, prefix, meta.Sequence.Stream); ok {
 				list = append(list, entry)
 			}
@@ -116,8 +120,8 @@ func (b *bucket) list(ctx context.Context, stream int, list []Info) ([]Info, err
 		if err := errors.Join(batch.Error(), ctx.Err()); err != nil {
 			return nil, err
 		}
-		if n == 0 {
-			return list, nil // what was pending has been replaced meanwhile
+		if !got { // the server does not answer, or what was pending has been removed: the next attempt knows
+			return nil, nats.ErrTimeout
 		}
 	}
 	return list, nil
