@@ -5,6 +5,7 @@ PKG      ?= ./...
 FUZZTIME ?= 2000000x
 CHECKS   ?= 20000
 SOAK     ?= 10
+DURATION ?= 5m
 BENCH    ?= .
 COVER    ?= bin/cover.out
 
@@ -12,7 +13,7 @@ COVER    ?= bin/cover.out
 
 .PHONY: help
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Builds ./bin/assent.
@@ -42,6 +43,11 @@ sim: ## The simulations and properties of the protocol, CHECKS runs each (20000)
 .PHONY: soak
 soak: ## Every fault by every other, and the large numbers, SOAK times over (10); stops at the first failure.
 	go test -count=$(SOAK) -failfast -timeout 0 ./integration -faults.all
+
+.PHONY: soak-locks
+soak-locks: ## Every fault of the locks for DURATION each (5m), every mutant, and 300,000 simulations.
+	go test -timeout 0 -v ./integration/locks -locks.all -locks.duration $(DURATION)
+	go test -timeout 0 ./locks/internal/agent -run TestSimulation -sim.runs 300000
 
 .PHONY: bench
 bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.
