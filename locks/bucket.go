@@ -359,6 +359,9 @@ func (b *bucket) get(ctx context.Context, at place) (record.Record, uint64, erro
 		return record.Record{}, 0, nil
 	}
 	r, err := record.Decode(last.data, last.revision)
+	if err == nil {
+		err = checkRecord(&r)
+	}
 	if err != nil {
 		return record.Record{}, 0, fmt.Errorf("%w: subject %s, revision %d: %w", ErrRecord, at.subject, last.revision, err)
 	}

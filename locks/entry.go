@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"regexp"
 	"sync"
 	"time"
 
@@ -208,11 +210,76 @@ func (e *entry) send(effect *agent.Effect) {
 	}
 }
 
+// decodeMessage reads a message, and refuses one that names what cannot be a key or an operation.
+func decodeMessage(data []byte) (m message, err error) {
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, err
+	}
+	if err := CheckKey(m.Key); err != nil {
+		return m, err
+	}
+	switch {
+	case m.Kind != KindLock && m.Kind != KindSemaphore && m.Kind != KindElection:
+		return m, fmt.Errorf("locks: %w: kind %.20q", ErrInvalid, m.Kind)
+	case m.Ask != nil && m.Tell != nil || m.Ask == nil && m.Tell == nil:
+		return m, fmt.Errorf("locks: %w: want an ask or a tell", ErrInvalid)
+	case m.Ask != nil:
+		return m, errors.Join(checkSession(m.Ask.From), checkOperations(m.Ask.Join), checkIDs(m.Ask.Leave))
+	case m.Tell.Record != nil:
+		err = checkRecord(m.Tell.Record)
+	}
+	if m.Tell.From != "" { // it is who released by force otherwise
+		err = errors.Join(err, checkSession(m.Tell.From))
+	}
+	if m.Tell.Keeper != "" {
+		err = errors.Join(err, checkSession(m.Tell.Keeper))
+	}
+	return m, errors.Join(err, checkOperations(m.Tell.Join), checkIDs(m.Tell.Leave))
+}
+
+// sessionID is what newID makes.
+var sessionID = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// checkSession refuses what cannot be a session: ids become subjects.
+func checkSession(id string) error {
+	if !sessionID.MatchString(id) {
+		return fmt.Errorf("locks: %w: the session %.40q", ErrInvalid, id)
+	}
+	return nil
+}
+
+func checkIDs(operations []string) error {
+	for _, id := range operations {
+		if err := checkSession(record.Session(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkOperations(ops []record.Operation) error {
+	for i := range ops {
+		if err := checkSession(ops[i].Session()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkRecord(r *record.Record) error {
+	for i := range r.Holders {
+		if err := checkSession(r.Holders[i].Session()); err != nil {
+			return err
+		}
+	}
+	return checkOperations(r.Queue)
+}
+
 // hear takes a message of another session.
 func (s *Session) hear(msg *nats.Msg) {
-	var m message
-	if err := json.Unmarshal(msg.Data, &m); err != nil || CheckKey(m.Key) != nil || (m.Ask == nil) == (m.Tell == nil) {
-		s.log.WithField("subject", msg.Subject).Debug("a malformed message was ignored")
+	m, err := decodeMessage(msg.Data)
+	if err != nil {
+		s.log.WithError(err).WithField("subject", msg.Subject).Debug("a malformed message was ignored")
 		return
 	}
 	for s.Err() == nil {

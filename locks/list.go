@@ -133,6 +133,9 @@ func (b *bucket) info(msg jetstream.Msg, stream int, prefix string, sequence uin
 	}
 	kind, key, _ := strings.Cut(strings.TrimPrefix(msg.Subject(), prefix), ".")
 	r, err := record.Decode(msg.Data(), sequence)
+	if err == nil {
+		err = checkRecord(&r)
+	}
 	if err != nil {
 		return Info{Kind: Kind(kind), Key: key, Holders: []Holder{}, Waiters: []Waiter{}, Problem: err.Error()}, true
 	}

@@ -561,7 +561,7 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 	c := start(t)
 	s := c.open(locks.Config{Streams: 1})
 	js := c.js()
-	for name, data := range map[string]string{"garbage": "{", "newer": `{"v":2,"holders":[{"id":"x-1"}]}`} {
+	for name, data := range map[string]string{"garbage": "{", "newer": `{"v":2,"holders":[{"id":"x-1"}]}`, "stranger": `{"v":1,"holders":[{"id":"a b.>-1"}]}`} {
 		if _, err := js.Publish(t.Context(), "$KV.assent-locks-0.lock."+name, []byte(data)); err != nil {
 			t.Fatal(err)
 		}
