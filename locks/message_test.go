@@ -4,6 +4,7 @@ package locks
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func FuzzMessage(f *testing.F) {
 				}
 			}
 			now += 3
-			effects = append(answers, a.Tick(now)...)
+			effects = slices.Concat(answers, a.Tick(now))
 			for _, data := range [][]byte{first, second} {
 				m, err := decodeMessage(data)
 				switch {
