@@ -19,8 +19,13 @@ import (
 // One rule of the algorithm each, at one and at three replicas, with the one fault that breaks whoever does not keep it. They are
 // what catches the mutants quickly (mutants_test.go); the faults with their dice (faults_test.go) are for what nobody thought of.
 
-// ruleTTL is the TTL of these tests. A machine that is busy for so long is taken for a fault.
-const ruleTTL = 2 * time.Second
+const (
+	// ruleTTL is the TTL of those tests in which a session runs out, or must not though time passes. A machine that stands
+	// still for so long is taken for a fault.
+	ruleTTL = 3 * time.Second
+	// calmTTL is that of the others.
+	calmTTL = time.Minute
+)
 
 func everywhere(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
@@ -101,7 +106,7 @@ func TestReleaseWithoutAcknowledgement(t *testing.T) {
 // and others wait until then.
 func TestDeadlineCountsFromTheSending(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
-		s, links := w.through("a")
+		s, links := w.throughFor("a", ruleTTL)
 		l, err := s.Lock(t.Context(), "key0")
 		must(t, err)
 		const late = ruleTTL / 10 // within what a session waits for one answer
@@ -119,7 +124,7 @@ func TestDeadlineCountsFromTheSending(t *testing.T) {
 			}
 			return passes
 		})
-		other, _ := w.through("b")
+		other, _ := w.throughFor("b", ruleTTL)
 		for range 2 {
 			receive(t, beats, "an acknowledgement of a renewal")
 		}
@@ -151,8 +156,8 @@ func TestDeadlineCountsFromTheSending(t *testing.T) {
 // Whoever waits does not end the session of one who lives.
 func TestALiveSessionIsNotEnded(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
-		a, _ := w.through("a")
-		b, _ := w.through("b")
+		a, _ := w.throughFor("a", ruleTTL)
+		b, _ := w.throughFor("b", ruleTTL)
 		l, err := a.Lock(t.Context(), "key0")
 		must(t, err)
 		if _, err := b.Lock(t.Context(), "key0", locks.Wait(2*ruleTTL)); !errors.Is(err, locks.ErrHeld) {
@@ -167,8 +172,8 @@ func TestALiveSessionIsNotEnded(t *testing.T) {
 // cannot hear either, so that it sends what it has to send when all is over.
 func TestAnEndedSessionTakesNothingBack(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
-		a, links := w.through("a")
-		b, _ := w.through("b")
+		a, links := w.throughFor("a", ruleTTL)
+		b, _ := w.throughFor("b", ruleTTL)
 		l, err := a.Lock(t.Context(), "key0")
 		must(t, err)
 		// The way to the server is long: what a sends arrives after the others have ended its session.
@@ -187,7 +192,7 @@ func TestAnEndedSessionTakesNothingBack(t *testing.T) {
 		must(t, err)
 		<-time.After(3 * ruleTTL) // now all of it has arrived
 		must(t, next.Err())
-		c, _ := w.through("c")
+		c, _ := w.throughFor("c", ruleTTL)
 		if _, err := c.TryLock(t.Context(), "key0"); !errors.Is(err, locks.ErrHeld) {
 			t.Errorf("the lock of the next holder is gone: a third gets %v", err)
 		}
@@ -266,7 +271,7 @@ func TestNobodyOvertakes(t *testing.T) {
 			written <- lock
 		}()
 		receive(t, queued, "the writer waits")
-		if overtaker, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(ruleTTL/2)); err == nil {
+		if overtaker, err := late.Lock(t.Context(), "key0", locks.Shared(), locks.Wait(time.Second)); err == nil {
 			t.Error("a reader overtakes a writer")
 			must(t, overtaker.Unlock(t.Context()))
 		} else if !errors.Is(err, locks.ErrHeld) {

@@ -104,7 +104,7 @@ func TestNoLockExpiresByTheServersClock(t *testing.T) {
 				t.Error(why)
 			}
 		})
-		s, _ := w.through("a")
+		s, _ := w.throughFor("a", ruleTTL)
 		l, err := s.Lock(t.Context(), "key0")
 		must(t, err)
 		<-time.After(ruleTTL * 5 / 4)
@@ -140,7 +140,7 @@ func TestNoDirectGets(t *testing.T) {
 		if _, err := s.TryLock(t.Context(), "key0"); !errors.Is(err, locks.ErrHeld) {
 			t.Errorf("got %v", err)
 		}
-		if _, err := s.Lock(t.Context(), "key0", locks.Wait(ruleTTL/2)); !errors.Is(err, locks.ErrHeld) {
+		if _, err := s.Lock(t.Context(), "key0", locks.Wait(time.Second)); !errors.Is(err, locks.ErrHeld) {
 			t.Errorf("got %v", err)
 		}
 		must(t, l.Unlock(t.Context()))
@@ -213,7 +213,7 @@ func mislead(links []*link, writes int32, kind func(*frame) bool) *atomic.Int32 
 // neither that the key is held, nor that the session is lost, nor that the lock is.
 func TestAWriteUnderWayProvesNothing(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *world) {
-		s, links := w.through("a")
+		s, links := w.throughFor("a", ruleTTL)
 		const refusals = 3
 		check := func(told *atomic.Int32) {
 			t.Helper()

@@ -206,11 +206,14 @@ func (w *world) add(n int) {
 }
 
 // through opens a session of the test's own process whose connection goes through links, one for each server.
-func (w *world) through(name string) (*locks.Session, []*link) {
+func (w *world) through(name string) (*locks.Session, []*link) { return w.throughFor(name, calmTTL) }
+
+// throughFor is through with a TTL.
+func (w *world) throughFor(name string, ttl time.Duration) (*locks.Session, []*link) {
 	w.t.Helper()
 	nc, links := w.behind(name)
 	cfg := w.config()
-	cfg.Owner, cfg.TTL = name, ruleTTL
+	cfg.Owner, cfg.TTL = name, ttl
 	var s *locks.Session
 	w.eventually("a session", func(ctx context.Context) (err error) { // a stream that is new may have no leader yet
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
