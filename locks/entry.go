@@ -69,7 +69,7 @@ func (s *Session) entry(kind Kind, key string) *entry {
 		e = &entry{s: s, kind: kind, key: key, at: s.bucket.place(string(kind), key), calls: make(map[string]*call), watching: make(map[string]bool)}
 		e.agent = agent.New(agent.Config{
 			Self: s.id, Epoch: s.begun.UnixMilli(), Poll: ms(s.pollTime()), Answer: ms(answerTime), Persist: ms(persistTime), Patience: patience,
-		}, 0)
+		})
 		e.closed = s.err != nil
 		s.entries[name] = e
 	}

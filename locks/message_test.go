@@ -30,7 +30,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add(data, data)
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
-		a := agent.New(agent.Config{Self: self, Poll: 10, Answer: 4, Persist: 5, Patience: 2}, 0)
+		a := agent.New(agent.Config{Self: self, Poll: 10, Answer: 4, Persist: 5, Patience: 2})
 		now := int64(1)
 		effects := a.Join(now, record.Operation{ID: self + "-1"})
 		for round := range 20 {

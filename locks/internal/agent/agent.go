@@ -50,8 +50,9 @@ type Agent struct {
 	// pause is until when nothing is tried, because the server refused a write.
 	pause int64
 
-	// operations are the local ones, by id.
-	operations map[string]*operation
+	// operations are the local ones, in the order in which they came. They are few: one for each call under way in this
+	// process for this key, and for each lock held.
+	operations []*operation
 	// joins are operations that are not in the record yet, local ones and others', in the order in which they came.
 	joins []record.Operation
 	// leaves are ids that others asked to take out.
@@ -94,21 +95,21 @@ const (
 	leaving              // gives back, or waits no more
 )
 
-// New gives the agent of a key of which nothing is known but a guess: that it is free at a revision, 0 for never used.
-func New(cfg Config, revision uint64) *Agent {
-	return &Agent{cfg: cfg, revision: revision, guessed: true, operations: make(map[string]*operation), dead: make(map[string]bool)}
+// New gives the agent of a key of which nothing is known. Its guess is that the key was never used.
+func New(cfg Config) *Agent {
+	return &Agent{cfg: cfg, guessed: true, dead: make(map[string]bool)}
 }
 
 // Join begins an operation of this session.
 func (a *Agent) Join(now int64, op record.Operation) []Effect {
 	a.now = now
-	if op.Session() != a.cfg.Self || a.operations[op.ID] != nil {
+	if op.Session() != a.cfg.Self || a.operation(op.ID) != nil {
 		panic(fmt.Sprintf("agent of %s: join of %s", a.cfg.Self, op.ID))
 	}
 	if keeper := a.known.Keeper(); keeper != "" && keeper != a.cfg.Self && (op.Try || now-a.heard >= a.cfg.Answer) {
 		a.stale = true // it may have changed; who finds it free, finds that out by writing
 	}
-	a.operations[op.ID] = &operation{Operation: op, ahead: -1, fresh: true}
+	a.operations = append(a.operations, &operation{Operation: op, ahead: -1, fresh: true})
 	a.joins = append(a.joins, op)
 	return a.step()
 }
@@ -116,7 +117,7 @@ func (a *Agent) Join(now int64, op record.Operation) []Effect {
 // Leave gives a held operation back, or withdraws one that waits. quiet: nobody wants to hear of its end.
 func (a *Agent) Leave(now int64, id string, quiet bool) []Effect {
 	a.now = now
-	op := a.operations[id]
+	op := a.operation(id)
 	if op == nil {
 		return nil
 	}
@@ -167,7 +168,7 @@ func (a *Agent) Refused(now int64) []Effect {
 	a.written()
 	a.pause = now + a.cfg.Poll
 	for _, id := range a.sorted() {
-		if op := a.operations[id]; op.state == waiting && !a.known.Has(id) {
+		if op := a.operation(id); op.state == waiting && !a.known.Has(id) {
 			a.end(op, Unwritten)
 		}
 	}
@@ -212,7 +213,7 @@ func (a *Agent) Unreadable(now int64) []Effect {
 	a.pause = now + a.cfg.Poll
 	a.asking, a.joins, a.leaves = nil, nil, nil
 	for _, id := range a.sorted() {
-		if op := a.operations[id]; op.state != held {
+		if op := a.operation(id); op.state != held {
 			a.end(op, Unwritten)
 		}
 	}
@@ -288,13 +289,13 @@ func (a *Agent) Told(now int64, tell *Tell) []Effect {
 		keeper = a.known.Keeper()
 	}
 	for _, n := range tell.Noted {
-		if op := a.operations[n.ID]; op != nil && op.state == waiting && tell.Revision >= a.revision && !a.known.Has(n.ID) {
+		if op := a.operation(n.ID); op != nil && op.state == waiting && tell.Revision >= a.revision && !a.known.Has(n.ID) {
 			op.asked, op.askedAt, op.unheard, op.noted, op.notedAt = keeper, now, 0, true, tell.Revision
 			a.place(op, n.Ahead)
 		}
 	}
 	for _, refused := range tell.Refused {
-		if op := a.operations[refused.ID]; op != nil && op.state == waiting && !a.known.Has(refused.ID) {
+		if op := a.operation(refused.ID); op != nil && op.state == waiting && !a.known.Has(refused.ID) {
 			a.end(op, refused.Why)
 		}
 	}
@@ -327,11 +328,6 @@ func (a *Agent) Tick(now int64) []Effect {
 // Idle tells whether the agent has nothing to do and nothing to remember but Known.
 func (a *Agent) Idle() bool {
 	return len(a.operations) == 0 && a.writing == nil && !a.reading && len(a.asking) == 0 && len(a.joins) == 0 && !a.doubt
-}
-
-// Free gives the revision at which the key is free, and whether it is known to be.
-func (a *Agent) Free() (revision uint64, ok bool) {
-	return a.revision, !a.guessed && !a.stale && a.known.Free()
 }
 
 // Busy tells whether the agent wants to be told of the time: something is waited for, or to be written or answered.
@@ -375,7 +371,7 @@ func (a *Agent) Watch() []Watched {
 
 // learned makes local operations what the known version says of them.
 func (a *Agent) learned() {
-	for _, op := range a.operations {
+	for _, op := range slices.Clone(a.operations) {
 		holder := a.known.Holder(op.ID)
 		ahead := a.known.Ahead(op.ID)
 		switch {
@@ -387,9 +383,12 @@ func (a *Agent) learned() {
 			a.dropJoin(op.ID)
 			op.asked, op.askedAt, op.unheard = a.known.Keeper(), a.now, 0
 			a.place(op, ahead)
-		case op.state == held && holder == nil:
+		case op.state == waiting && !slices.ContainsFunc(a.joins, func(o record.Operation) bool { return o.ID == op.ID }):
+			a.joins = append(a.joins, op.Operation) // it was granted, and taken out by force, before it knew
+			op.asked, op.noted = "", false
+		case op.state == held && (holder == nil || holder.Token != op.token): // or let in again, because an old message asked for it
 			why := Gone
-			if slices.Contains(a.known.Forced, op.ID) {
+			if a.forced(op) {
 				why = Forced
 			}
 			a.end(op, why)
@@ -403,6 +402,11 @@ func (a *Agent) learned() {
 	}
 }
 
+// forced tells whether an operation's grant was taken back by force.
+func (a *Agent) forced(op *operation) bool {
+	return slices.Contains(a.known.Forced, record.Grant{ID: op.ID, Token: op.token})
+}
+
 func (a *Agent) place(op *operation, ahead int) {
 	if op.ahead != ahead {
 		op.ahead = ahead
@@ -411,7 +415,7 @@ func (a *Agent) place(op *operation, ahead int) {
 }
 
 func (a *Agent) end(op *operation, why Reason) {
-	delete(a.operations, op.ID)
+	a.operations = slices.DeleteFunc(a.operations, func(o *operation) bool { return o == op })
 	a.dropJoin(op.ID)
 	if !op.quiet {
 		a.effect(Effect{Ended: &Ended{op.ID, why, a.known.Clone()}})
@@ -444,6 +448,8 @@ func (a *Agent) decide() {
 	if a.stale || a.guessed && !a.wanting() {
 		if a.wanting() || len(a.asking) > 0 {
 			a.read()
+		} else { // nothing is wanted here, and whoever wants something asks again
+			a.joins, a.leaves = nil, nil
 		}
 		return
 	}
@@ -545,7 +551,7 @@ func (a *Agent) wanted() (record.Record, []refusal) {
 // ended without knowing that its write was stored.
 func (a *Agent) strays(r *record.Record) (ids []string) {
 	stray := func(id string) bool {
-		op := a.operations[id]
+		op := a.operation(id)
 		return record.Session(id) == a.cfg.Self && (op == nil || op.state == leaving)
 	}
 	for i := range r.Holders {
@@ -641,7 +647,7 @@ func (a *Agent) tellOf(before *record.Record) {
 func (a *Agent) handedOver(keeper string) {
 	for i := range a.joins {
 		session := a.joins[i].Session()
-		if op := a.operations[a.joins[i].ID]; op != nil {
+		if op := a.operation(a.joins[i].ID); op != nil {
 			op.asked, op.askedAt, op.noted, op.notedAt, op.fresh = keeper, a.now, true, a.revision, false
 			continue
 		}
@@ -662,19 +668,19 @@ func (a *Agent) tell() *Tell {
 func (a *Agent) settle(refused []refusal) {
 	keeper := a.known.Keeper()
 	for _, r := range refused {
-		if op := a.operations[r.ID]; op != nil && op.state == waiting {
+		if op := a.operation(r.ID); op != nil && op.state == waiting {
 			a.end(op, r.why)
 			if keeper != "" && keeper != a.cfg.Self { // should it not know that it holds, it learns so
 				a.effect(Effect{Ask: &Ask{From: a.cfg.Self, Revision: a.revision}, To: keeper})
 			}
 		}
 	}
-	for _, op := range a.operations {
+	for _, op := range slices.Clone(a.operations) {
 		if op.state != leaving || a.known.Has(op.ID) {
 			continue
 		}
 		switch {
-		case slices.Contains(a.known.Forced, op.ID):
+		case a.forced(op):
 			a.end(op, Forced)
 		case a.known.Foreign && op.token != 0:
 			a.end(op, Gone)
@@ -735,7 +741,7 @@ func (a *Agent) ask() {
 	}
 	ask := &Ask{From: a.cfg.Self, Revision: a.revision}
 	for _, id := range a.sorted() {
-		op := a.operations[id]
+		op := a.operation(id)
 		switch {
 		case op.state == held, op.state == waiting && a.known.Has(id):
 			continue
@@ -770,20 +776,28 @@ func (a *Agent) patience(op *operation) int64 {
 	return a.cfg.Answer
 }
 
-// sorted are the local operations' ids in the order in which they came.
+// sorted are the local operations' ids, those first that are in no record yet, each in the order in which they came.
 func (a *Agent) sorted() []string {
 	ids := make([]string, 0, len(a.operations))
 	for _, op := range a.joins {
-		if a.operations[op.ID] != nil {
+		if a.operation(op.ID) != nil {
 			ids = append(ids, op.ID)
 		}
 	}
-	rest := len(ids)
-	for id := range a.operations {
-		if !slices.Contains(ids[:rest], id) {
-			ids = append(ids, id)
+	for _, op := range a.operations {
+		if !slices.Contains(ids, op.ID) {
+			ids = append(ids, op.ID)
 		}
 	}
-	slices.Sort(ids[rest:])
 	return ids
+}
+
+// operation is a local one; nil when there is none of that id.
+func (a *Agent) operation(id string) *operation {
+	for _, op := range a.operations {
+		if op.ID == id {
+			return op
+		}
+	}
+	return nil
 }

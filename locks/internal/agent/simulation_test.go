@@ -49,8 +49,15 @@ type session struct {
 type op struct {
 	record.Operation
 	granted, left, over bool
-	token               uint64
+	// forced is the version in which somebody took it away by force, 0 if none. clear: its giving back was under way then, and
+	// either may be told.
+	forced uint64
+	clear  bool
+	token  uint64
 }
+
+// taken tells whether it was taken away by force after it was granted.
+func (o *op) taken() bool { return o.forced > o.token }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, random: rand.New(rand.NewPCG(seed, 1)), faults: true, versions: []version{{}}}
@@ -62,11 +69,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 func (w *world) open(i int) *session {
 	id := fmt.Sprintf("%c%d", 'A'+i, len(w.sessions))
-	guess := uint64(0)
-	if w.chance(2) && w.head().record.Free() {
-		guess = w.head().revision
-	}
-	return &session{id: id, ops: make(map[string]*op), agent: New(Config{Self: id, Poll: 10, Answer: 4, Persist: 5, Patience: 2}, guess)}
+	return &session{id: id, ops: make(map[string]*op), agent: New(Config{Self: id, Poll: 10, Answer: 4, Persist: 5, Patience: 2})}
 }
 
 func (w *world) head() *version { return &w.versions[len(w.versions)-1] }
@@ -273,6 +276,9 @@ func (w *world) granted(s *session, g *Granted) {
 		w.fail("%s granted out of turn", g.ID)
 	}
 	o.granted, o.token = true, g.Token
+	if o.taken() { // it is told late that it held
+		return
+	}
 	w.checkHolders(o)
 	if o.Permits == 0 {
 		if !o.Shared && g.Token <= w.newest || o.Shared && g.Token <= w.exclusive {
@@ -290,7 +296,7 @@ func (w *world) checkHolders(o *op) {
 	holders := 0
 	for _, s := range w.sessions {
 		for _, p := range s.ops {
-			if s.dead || !p.granted || p.left || p.over {
+			if s.dead || !p.granted || p.left || p.over || p.taken() {
 				continue
 			}
 			holders++
@@ -310,13 +316,16 @@ func (w *world) ended(s *session, e *Ended) {
 	if o == nil || o.over {
 		w.fail("%s ends twice", e.ID)
 	}
-	if e.Why == Gone || e.Why == Forced {
+	if e.Why == Gone || e.Why == Forced && o.forced == 0 {
 		w.fail("%s lost, though its session lives and nobody used force", e.ID)
+	}
+	if e.Why == "" && o.taken() && o.granted && !o.clear {
+		w.fail("%s is said to be given back, and was taken away by force", e.ID)
 	}
 	if e.Why == "" && !o.left {
 		w.fail("%s ends of itself", e.ID)
 	}
-	if e.Why != "" && e.Why != Unwritten && e.Why != Busy {
+	if e.Why != "" && e.Why != Unwritten && e.Why != Busy && e.Why != Forced {
 		w.fail("%s ends with %q", e.ID, e.Why)
 	}
 	if e.Why == Busy && !o.Try {
@@ -366,6 +375,33 @@ func (w *world) leave(s *session, o *op) {
 	o.left = true
 	w.logf("%s leaves", o.ID)
 	w.carry(s, s.agent.Leave(w.now, o.ID, false))
+}
+
+// force takes the key from its holders, as an operator does, and tells those concerned, who may not hear it.
+func (w *world) force() {
+	if !w.faults || len(w.head().record.Holders) == 0 {
+		return
+	}
+	before := w.head().record.Clone()
+	after := before.Clone()
+	after.Force()
+	w.logf("FORCE")
+	revision := w.store(&session{id: "operator"}, &Write{Expected: w.head().revision, Record: after})
+	for _, s := range w.sessions {
+		for _, o := range s.ops {
+			if before.Holder(o.ID) != nil {
+				o.forced, o.clear = revision, o.left
+			}
+		}
+	}
+	r := w.head().record.Clone()
+	for _, s := range w.sessions {
+		if !s.dead {
+			w.send(&session{id: "operator"}, s.id, "told of force", func(to *session) []Effect {
+				return to.agent.Told(w.now, &Tell{Revision: revision, Record: &r})
+			})
+		}
+	}
 }
 
 // deaths kills a session, and lets those who watch a dead one hear of it.
@@ -429,6 +465,9 @@ func (w *world) run() {
 			w.tick()
 		case 3:
 			w.deaths()
+			if w.chance(40) {
+				w.force()
+			}
 		default:
 			w.deliver()
 		}
@@ -437,13 +476,25 @@ func (w *world) run() {
 	w.logf("no more faults")
 	for i := 0; !w.quiet(); i++ {
 		if i > 5000 {
-			w.fail("it does not come to an end:%s", brief(&w.head().record))
+			w.fail("it does not come to an end:%s; open: %v", brief(&w.head().record), w.unended())
 		}
 		w.settle()
 	}
 	if !w.head().record.Free() {
 		w.fail("somebody holds who is not there:%s", brief(&w.head().record))
 	}
+}
+
+// unended are the operations whose sessions live and that have not ended.
+func (w *world) unended() (list []string) {
+	for _, s := range w.sessions {
+		for _, id := range sortedOps(s) {
+			if o := s.ops[id]; !s.dead && !o.over {
+				list = append(list, fmt.Sprintf("%s granted %v left %v taken %v", id, o.granted, o.left, o.taken()))
+			}
+		}
+	}
+	return list
 }
 
 // settle lets every holder leave, and everything under way arrive.

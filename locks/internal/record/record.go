@@ -22,7 +22,7 @@ const (
 	MaxQueue = 512
 	// MaxHolders is how many may hold a shared lock at a time; others wait.
 	MaxHolders = 512
-	// MaxForced is how many operations that were released by force are remembered.
+	// MaxForced is how many grants that were taken back by force are remembered.
 	MaxForced = 16
 )
 
@@ -61,6 +61,12 @@ type Holder struct {
 	Token uint64 `json:"token,omitempty"`
 }
 
+// Grant is one grant: an operation may be granted again after it was taken out by force.
+type Grant struct {
+	ID    string `json:"id"`
+	Token uint64 `json:"token"`
+}
+
 // Record is one version of a key's state. The zero Record is a key that nobody holds.
 //
 // Invariants: holders are compatible with each other; the queue is empty, or its first may not join the holders; no
@@ -73,8 +79,8 @@ type Record struct {
 	Holders []Holder `json:"holders,omitempty"`
 	// Queue waits for it, first come first.
 	Queue []Operation `json:"queue,omitempty"`
-	// Forced are the operations that were last released by force.
-	Forced []string `json:"forced,omitempty"`
+	// Forced are the grants that were last taken back by force.
+	Forced []Grant `json:"forced,omitempty"`
 	// Foreign says that the version was not written as a record: somebody deleted the key by other means. It is not stored.
 	Foreign bool `json:"-"`
 }
@@ -207,7 +213,7 @@ func (r *Record) Evict(session string) {
 // Force takes the holders out, remembers that, and lets those in who may come in then.
 func (r *Record) Force() {
 	for i := range r.Holders {
-		r.Forced = append(r.Forced, r.Holders[i].ID)
+		r.Forced = append(r.Forced, Grant{r.Holders[i].ID, r.Holders[i].Token})
 	}
 	r.Forced = r.Forced[max(0, len(r.Forced)-MaxForced):]
 	r.Holders = nil
