@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"slices"
+
+	"github.com/assent-tx/assent/locks/internal/record"
+)
+
+// Idle tells whether the agent has nothing to do and nothing to remember but Known.
+func (a *Agent) Idle() bool {
+	return len(a.operations) == 0 && a.writing == nil && !a.reading && len(a.asking) == 0 && len(a.joins) == 0 && !a.doubt
+}
+
+// Busy tells whether the agent wants to be told of the time: something is waited for, or to be written or answered.
+func (a *Agent) Busy() bool {
+	return a.wanting() || a.noted != 0 || len(a.asking) > 0 || len(a.joins) > 0
+}
+
+// Watched is a session whose death matters, and its TTL in ms.
+type Watched struct {
+	Session string
+	TTL     int64
+}
+
+// watched is how many of those who wait are watched.
+const watched = 8
+
+// Still tells whether nothing has changed for so long that somebody may be dead.
+func (a *Agent) Still() bool { return a.now-a.changed >= a.cfg.Poll }
+
+// Watch gives the sessions whose death matters: those that are in the way of somebody who waits, and those next in the
+// queue, so that several that died together are found dead together.
+func (a *Agent) Watch() []Watched {
+	if a.guessed || len(a.known.Queue) == 0 && len(a.joins) == 0 && !a.wanting() {
+		return nil
+	}
+	var sessions []Watched
+	add := func(op *record.Operation) {
+		session := op.Session()
+		if session != a.cfg.Self && !a.dead[session] && !slices.ContainsFunc(sessions, func(w Watched) bool { return w.Session == session }) {
+			sessions = append(sessions, Watched{session, op.TTL})
+		}
+	}
+	for i := range a.known.Holders {
+		add(&a.known.Holders[i].Operation)
+	}
+	for i := range a.known.Queue[:min(watched, len(a.known.Queue))] {
+		add(&a.known.Queue[i])
+	}
+	return sessions
+}
