@@ -118,6 +118,31 @@ var mutants = []struct {
 		"TestNoLockExpiresByTheServersClock/R1", here,
 	},
 	{
+		"an answer makes what is known older", "internal/agent/agent.go",
+		"if revision < a.revision { // somebody has told of a later one before", "if false {",
+		"TestSimulation", inside,
+	},
+	{
+		"who was forced out unaware does not join again", "internal/agent/agent.go",
+		"			a.joins = append(a.joins, op.Operation) // it was granted,", "			// it was granted,",
+		"TestSimulation", inside,
+	},
+	{
+		"whoever was asked acts for others", "internal/agent/decide.go",
+		"!keeper && op.Session() != a.cfg.Self {", "keeper && false {",
+		"TestSimulation", inside,
+	},
+	{
+		"what was forced out counts as given back", "internal/agent/decide.go",
+		"case a.forced(op):", "case false:",
+		"TestSimulation", inside,
+	},
+	{
+		"a lost write is left to come when it likes", "internal/agent/decide.go",
+		"case a.doubt && a.revision <= a.unsettled:", "case false:",
+		"TestSimulation", inside,
+	},
+	{
 		"a session is ended before its TTL (dice)", "watch.go",
 		"time.Since(since) >= ttl+grace(ttl)", "time.Since(since) >= ttl*6/10",
 		"TestFaults/Partition/R1", processes,
