@@ -128,11 +128,6 @@ var mutants = []struct {
 		"TestSimulation", inside,
 	},
 	{
-		"whoever was asked acts for others", "internal/agent/decide.go",
-		"!keeper && op.Session() != a.cfg.Self {", "keeper && false {",
-		"TestSimulation", inside,
-	},
-	{
 		"what was forced out counts as given back", "internal/agent/decide.go",
 		"case a.forced(op):", "case false:",
 		"TestSimulation", inside,
