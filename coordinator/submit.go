@@ -192,11 +192,15 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 // tooLarge refuses a transaction one of whose prepares would be over the limit, though the submission is not.
 func (l *leader) tooLarge(p *messages.Prepare, sub *messages.Submission) *messages.Answer {
 	const perName = messages.MaxName + 3
+	const perRoute = messages.MaxName + 100
 	p.Operations = p.Operations[:0]
 	size := 0
 	for i := range sub.Operations {
 		op := &sub.Operations[i]
 		size += len(op.Payload) + 32
+		if op.Route != nil {
+			size += perRoute + 6*len(op.Route.Key)
+		}
 		for _, key := range op.Keys {
 			size += 6*len(key) + 3
 		}

@@ -11,6 +11,8 @@ import (
 // samples are typical records, for the pins on allocations and the benchmarks.
 var samples = struct {
 	prepare, keyless Prepare
+	routed           Prepare
+	moved            VoteRecord
 	vote             VoteRecord
 	abort            Abort
 	finished         Finished
@@ -24,6 +26,9 @@ var samples = struct {
 		Operations: []Operation{{Keys: []string{"accounts/1"}, Payload: samplePayload}}},
 	keyless: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000,
 		Operations: []Operation{{Payload: samplePayload}}},
+	routed: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000,
+		Operations: []Operation{{Route: &Route{"accounts", "accounts/1", 1763856000000000, 12}, Payload: samplePayload}}},
+	moved:    VoteRecord{Tx: sampleID, Vote: VoteNo, Held: true, WrongOwner: 13},
 	vote:     VoteRecord{Tx: sampleID, Vote: VoteYes},
 	abort:    Abort{Tx: sampleID},
 	finished: Finished{Tx: sampleID, Through: 1234567},
@@ -45,6 +50,8 @@ func TestAllocationsOfEncoding(t *testing.T) {
 	b := make([]byte, 0, 4096)
 	for name, encode := range map[string]func(){
 		"prepare":    func() { AppendPrepare(b, &samples.prepare) },
+		"routed":     func() { AppendPrepare(b, &samples.routed) },
+		"moved":      func() { AppendVote(b, &samples.moved) },
 		"vote":       func() { AppendVote(b, &samples.vote) },
 		"abort":      func() { AppendAbort(b, &samples.abort) },
 		"finished":   func() { AppendFinished(b, &samples.finished) },
@@ -85,6 +92,8 @@ func TestAllocationsOfDecoding(t *testing.T) {
 	}
 	pin("prepare", 1)(decoding(t, prepares, &samples.prepare)) // the key
 	pin("prepare without keys", 0)(decoding(t, prepares, &samples.keyless))
+	pin("prepare with a route", 2)(decoding(t, prepares, &samples.routed)) // the route and its key
+	pin("vote of a move", 0)(decoding(t, votes, &samples.moved))
 	pin("vote", 0)(decoding(t, votes, &samples.vote))
 	pin("vote with a reason", 1)(decoding(t, votes, &VoteRecord{Tx: sampleID, Vote: VoteNo, Reason: "overdrawn by 5.00"}))
 	pin("abort", 0)(decoding(t, aborts, &samples.abort))
@@ -113,5 +122,8 @@ func TestAllocationsOfReadingTheLog(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _ = ParseID(text) }); n != 0 {
 		t.Errorf("ParseID: %v allocations", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { sampleID.Next() }); n != 0 {
+		t.Errorf("ID.Next: %v allocations", n)
 	}
 }

@@ -66,6 +66,7 @@ const (
 // Answer is what a leader tells a client about one transaction: its outcome, or an error.
 //
 //	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account 7 is overdrawn"}
+//	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account/7 has moved","wrong_owner":13}
 //	{"tx":"…","error":"invalid","field":"operations[0].participant","message":"…"}
 type Answer struct {
 	// Tx is zero only when the submission's id could not be read.
@@ -75,7 +76,10 @@ type Answer struct {
 	Participant string
 	// Reason is why it was aborted.
 	Reason string
-	Error  Code
+	// WrongOwner is the no's, when it was aborted by one that said that a key has moved: the epoch of Participant's ring.
+	// The transaction may be tried again, under Tx.Next().
+	WrongOwner uint64
+	Error      Code
 	// Field and Message explain the error.
 	Field   string
 	Message string
@@ -85,7 +89,7 @@ type Answer struct {
 const maxMessageText = 4096
 
 // AppendAnswer appends the record's JSON, without a newline. Reason and Field are cut at MaxReason bytes, Message at
-// 4096.
+// 4096; WrongOwner is left out unless the outcome is aborted.
 func AppendAnswer(b []byte, a *Answer) []byte {
 	if a.Tx.IsZero() {
 		b = append(b, `{"tx":"`...)
@@ -99,6 +103,9 @@ func AppendAnswer(b []byte, a *Answer) []byte {
 	}
 	b = appendText(b, `,"participant":"`, a.Participant)
 	b = appendCut(b, `,"reason":"`, a.Reason, MaxReason)
+	if a.WrongOwner != 0 && a.Outcome == Aborted {
+		b = appendNumber(b, `,"wrong_owner":`, int64(a.WrongOwner))
+	}
 	b = appendText(b, `,"error":"`, string(a.Error))
 	b = appendCut(b, `,"field":"`, a.Field, MaxReason)
 	b = appendCut(b, `,"message":"`, a.Message, maxMessageText)
@@ -111,6 +118,7 @@ const (
 	bitError       = 5
 	bitField       = 6
 	bitMessage     = 7
+	bitAnswerWrong = 8
 )
 
 // Answer decodes a record into a.
@@ -134,6 +142,9 @@ func (d *Decoder) Answer(line []byte, a *Answer) error {
 		case "reason":
 			s.once("reason", bitReason)
 			a.Reason = s.text(MaxReason)
+		case "wrong_owner":
+			s.once("wrong_owner", bitAnswerWrong)
+			a.WrongOwner = s.positive()
 		case "error":
 			s.once("error", bitError)
 			a.Error = Code(s.text(MaxName))
@@ -151,6 +162,10 @@ func (d *Decoder) Answer(line []byte, a *Answer) error {
 	if s.fault == nil && (a.Outcome == Undecided) == (a.Error == "") {
 		s.field = "outcome"
 		s.fail("an answer has either an outcome or an error")
+	}
+	if s.fault == nil && a.WrongOwner != 0 && a.Outcome != Aborted {
+		s.field = "wrong_owner"
+		s.fail("only with the outcome aborted")
 	}
 	return s.end()
 }

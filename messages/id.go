@@ -3,6 +3,7 @@
 package messages
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -84,6 +85,21 @@ func (id ID) Shard(n int) int {
 		panic(fmt.Sprintf("messages: shard of %d shards", n))
 	}
 	return int(binary.BigEndian.Uint32(id[12:16]) % uint32(n))
+}
+
+// Next is the id under which a transaction is tried again that was aborted because one of its keys had moved: the same
+// time and the same last four bytes, so that it is of the same shard and as old; bytes 6 to 11 are the first six of the
+// SHA-256 of the id's sixteen, with version and variant set again.
+//
+// It is a function of the id alone, so whoever has the id that a client began with can follow its attempts, from each
+// that was aborted with WrongOwner to the next. An attempt must never be submitted before the one before it was aborted so.
+func (id ID) Next() ID {
+	sum := sha256.Sum256(id[:])
+	next := id
+	copy(next[6:12], sum[:6])
+	next[6] = next[6]&0x0f | 7<<4
+	next[8] = next[8]&0x3f | 0b10<<6
+	return next
 }
 
 // String is the id's canonical text.

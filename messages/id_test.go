@@ -55,6 +55,44 @@ func TestIDAsJSON(t *testing.T) {
 	}
 }
 
+// TestNextID: the next id is of the same time and shard, an id itself, and another one at every step of a long chain.
+func TestNextID(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		id := drawID.Draw(t, "id")
+		seen := map[ID]bool{id: true}
+		for range 50 {
+			next := id.Next()
+			if next != id.Next() {
+				t.Fatalf("%v has two next ids", id)
+			}
+			if back, err := ParseID(next.String()); err != nil || back != next {
+				t.Fatalf("after %v comes %v, %v", id, next, err)
+			}
+			if next.UnixMilli() != id.UnixMilli() || [4]byte(next[12:]) != [4]byte(id[12:]) {
+				t.Fatalf("after %v comes %v: another time or shard", id, next)
+			}
+			if seen[next] {
+				t.Fatalf("%v comes again after %v", next, id)
+			}
+			seen[next], id = true, next
+		}
+	})
+}
+
+// TestNextIDsDiffer: ids of one millisecond that differ in a bit do not meet in the next step, as nothing but chance makes
+// two of them one.
+func TestNextIDsDiffer(t *testing.T) {
+	seen := map[ID]ID{}
+	for bit := range 128 {
+		id := sampleID
+		id[bit/8] ^= 1 << (bit % 8)
+		if other, ok := seen[id.Next()]; ok {
+			t.Errorf("%v comes after %v and after %v", id.Next(), id, other)
+		}
+		seen[id.Next()] = id
+	}
+}
+
 func TestShardsAreEven(t *testing.T) {
 	const shards, ids = 8, 8000
 	var count [shards]int

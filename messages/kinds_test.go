@@ -22,18 +22,25 @@ const safe = 1<<53 - 1
 var (
 	version     = number(1, 1)
 	wholeNumber = number(0, safe)
+	fromOne     = number(1, safe)
+	wireRouting = object(map[string]rule{
+		"group": wireName, "key": both(text(1024), some), "incarnation": fromOne, "epoch": fromOne,
+	}, "group", "key", "incarnation", "epoch")
 
 	prepares = kind[Prepare]{(*Decoder).Prepare, AppendPrepare, viewPrepare, object(map[string]rule{
 		"tx": wireID, "v": version, "participants": both(list(1, 64, wireName), differ), "expires": wholeNumber,
-		"operations": list(1, 1024, object(map[string]rule{"keys": list(0, 1024, text(1024)), "payload": payload})),
-		"trace":      wireTrace,
+		"operations": list(1, 1024, object(map[string]rule{
+			"keys": list(0, 1024, text(1024)), "payload": payload, "route": wireRouting})),
+		"trace": wireTrace,
 	}, "tx", "participants", "expires", "operations")}
 
 	votes = kind[VoteRecord]{(*Decoder).Vote, AppendVote, func(v *VoteRecord) wireRecord {
-		return wireRecord{Tx: v.Tx.String(), Vote: json.RawMessage(strconv.Quote(v.Vote.String())), Reason: v.Reason, Held: v.Held}
-	}, object(map[string]rule{
+		return wireRecord{Tx: v.Tx.String(), Vote: json.RawMessage(strconv.Quote(v.Vote.String())), Reason: v.Reason, Held: v.Held,
+			WrongOwner: v.WrongOwner}
+	}, both(object(map[string]rule{
 		"held": oneOf("true", "false"), "tx": wireID, "v": version, "vote": oneOf(`"yes"`, `"no"`, `"read-only"`), "reason": wireReason,
-	}, "tx", "vote")}
+		"wrong_owner": fromOne,
+	}, "tx", "vote"), only("wrong_owner", "vote", `"no"`))}
 
 	aborts = kind[Abort]{(*Decoder).Abort, AppendAbort, func(a *Abort) wireRecord {
 		return wireRecord{Tx: a.Tx.String(), Reason: a.Reason}
@@ -59,14 +66,15 @@ var (
 	submissions = kind[Submission]{(*Decoder).Submission, AppendSubmission, viewSubmission, object(map[string]rule{
 		"tx": wireID, "v": version, "timeout_ms": number(1000, 24*60*60*1000), "trace": wireTrace,
 		"operations": both(list(1, 1024, object(map[string]rule{
-			"participant": wireName, "keys": list(0, 1024, text(1024)), "payload": payload,
+			"participant": wireName, "keys": list(0, 1024, text(1024)), "payload": payload, "route": wireRouting,
 		}, "participant")), fewParticipants),
 	}, "tx", "operations")}
 
-	answers = kind[Answer]{(*Decoder).Answer, AppendAnswer, viewAnswer, both(object(map[string]rule{
+	answers = kind[Answer]{(*Decoder).Answer, AppendAnswer, viewAnswer, both(both(object(map[string]rule{
 		"tx": either(wireID, wireNoID), "v": version, "outcome": oneOf(`"committed"`, `"aborted"`),
 		"participant": wireName, "reason": wireReason, "error": text(64), "field": text(1024), "message": text(4096),
-	}, "tx"), outcomeOrError)}
+		"wrong_owner": fromOne,
+	}, "tx"), outcomeOrError), only("wrong_owner", "outcome", `"aborted"`))}
 
 	waits = kind[Wait]{(*Decoder).Wait, AppendWait, func(w *Wait) wireRecord {
 		return wireRecord{Tx: w.Tx.String(), Now: w.Now}
@@ -75,7 +83,7 @@ var (
 
 func viewOperations(ops []Operation) (all []wireOperation) {
 	for _, op := range ops {
-		all = append(all, wireOperation(op))
+		all = append(all, wireOperation{op.Participant, op.Keys, op.Payload, (*wireRoute)(op.Route)})
 	}
 	return all
 }
@@ -98,7 +106,8 @@ func viewSubmission(s *Submission) wireRecord {
 }
 
 func viewAnswer(a *Answer) wireRecord {
-	w := wireRecord{Participant: a.Participant, Reason: a.Reason, Error: string(a.Error), Field: a.Field, Message: a.Message}
+	w := wireRecord{Participant: a.Participant, Reason: a.Reason, Error: string(a.Error), Field: a.Field, Message: a.Message,
+		WrongOwner: a.WrongOwner}
 	if !a.Tx.IsZero() {
 		w.Tx = a.Tx.String()
 	}

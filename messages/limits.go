@@ -18,6 +18,9 @@ const (
 	MaxKeys = 1024
 	// MaxKey is the longest key, in bytes.
 	MaxKey = 1024
+	// MaxRouteKey is the longest key that an operation may be routed by, in bytes: as long as any other key, so that one
+	// can be both.
+	MaxRouteKey = MaxKey
 	// MaxRecord is the largest record, in bytes, and the largest whole submission.
 	MaxRecord = 256 << 10
 	// MaxMessage is the largest message body, in bytes; a message holds as many records as fit.

@@ -67,6 +67,18 @@ func TestLimits(t *testing.T) {
 		"key of escapes": {"prepare", MaxKey, func(n int) string {
 			return prepareWith(`{"keys":["` + strings.Repeat(`\u006b`, n) + `"]}`)
 		}, "operations[0].keys[0]", ErrMalformed},
+		"key of a route": {"prepare", MaxRouteKey, func(n int) string {
+			return prepareWith(`{},{"route":{"group":"g","key":"` + strings.Repeat("k", n) + `","incarnation":1,"epoch":1}}`)
+		}, "operations[1].route.key", ErrMalformed},
+		"group of a route": {"submission", MaxName, func(n int) string {
+			return tx + `,"operations":[{"participant":"a","route":{"key":"k","incarnation":1,"epoch":1,"group":"` + strings.Repeat("g", n) + `"}}]}`
+		}, "operations[0].route.group", ErrMalformed},
+		"incarnation of a route": {"prepare", 1<<53 - 1, func(n int) string {
+			return prepareWith(fmt.Sprintf(`{"route":{"group":"g","key":"k","incarnation":%d,"epoch":1}}`, n))
+		}, "operations[0].route.incarnation", ErrMalformed},
+		"epoch of a wrong owner": {"vote", 1<<53 - 1, func(n int) string {
+			return tx + fmt.Sprintf(`,"vote":"no","wrong_owner":%d}`, n)
+		}, "wrong_owner", ErrMalformed},
 		"name": {"prepare", MaxName, func(n int) string {
 			return tx + `,"participants":["` + strings.Repeat("p", n) + `"],"expires":1,"operations":[{}]}`
 		}, "participants[0]", ErrMalformed},
@@ -205,6 +217,14 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 	var d Decoder
 	var p Prepare
 	err := d.Prepare([]byte(prepareWith(`{"keys":["k"],"note":1}`)), &p)
+	if want := `malformed record: operations[0]: unknown field "note"`; err == nil || err.Error() != want {
+		t.Errorf("%v; expected %s", err, want)
+	}
+	err = d.Prepare([]byte(prepareWith(`{"keys":["k"],"route":{"group":"g","note":1}}`)), &p)
+	if want := `malformed record: operations[0].route: unknown field "note"`; err == nil || err.Error() != want {
+		t.Errorf("%v; expected %s", err, want)
+	}
+	err = d.Prepare([]byte(prepareWith(`{"route":{"group":"g","key":"k","incarnation":1,"epoch":1},"note":1}`)), &p)
 	if want := `malformed record: operations[0]: unknown field "note"`; err == nil || err.Error() != want {
 		t.Errorf("%v; expected %s", err, want)
 	}

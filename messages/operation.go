@@ -12,6 +12,8 @@ type Operation struct {
 	// Participant is the name of the participant. It is part of a submission only: in a prepare record the subject
 	// says it, and the field is empty.
 	Participant string
+	// Route is the key by which the client found the participant; nil when it named the participant itself.
+	Route *Route
 	// Keys are what the operation touches, at most MaxKeys of at most MaxKey bytes; nil when it names none.
 	Keys []string
 	// Payload is one JSON value, without newlines; nil when there is none. A decoded payload is part of the line that
@@ -23,6 +25,7 @@ const (
 	bitOpParticipant = iota
 	bitOpKeys
 	bitOpPayload
+	bitOpRoute
 )
 
 // operations reads the list of operations into ops[:0]. Submissions name the participant of each, prepares must not.
@@ -53,6 +56,9 @@ func (d *Decoder) operation(s *scanner, submission bool) (op Operation) {
 		case string(key) == "participant" && submission:
 			s.onceIn("participant", bitOpParticipant)
 			op.Participant = d.name(s)
+		case string(key) == "route":
+			s.onceIn("route", bitOpRoute)
+			op.Route = d.route(s)
 		case string(key) == "keys":
 			s.onceIn("keys", bitOpKeys)
 			op.Keys = d.keys(s)
@@ -118,6 +124,9 @@ func appendOperation(b []byte, op *Operation, submission bool) []byte {
 	start := len(b)
 	if submission {
 		b = append(append(append(b, `"participant":"`...), op.Participant...), '"')
+	}
+	if op.Route != nil {
+		b = appendRoute(append(comma(b, start), `"route":`...), op.Route)
 	}
 	if len(op.Keys) > 0 {
 		b = append(comma(b, start), `"keys":[`...)

@@ -52,6 +52,17 @@ func text(limit int) rule {
 	}
 }
 
+// some is a string that is not empty.
+func some(raw json.RawMessage) bool { return string(raw) != `""` }
+
+// only is an object that has the field no or has the field when with the value is.
+func only(no, when, is string) rule {
+	return func(raw json.RawMessage) bool {
+		members, _ := membersOf(raw)
+		return members[no] == nil || (members[when] != nil && string(members[when][0]) == is)
+	}
+}
+
 func number(low, high uint64) rule {
 	return func(raw json.RawMessage) bool {
 		value, err := strconv.ParseUint(string(raw), 10, 64)
@@ -151,6 +162,14 @@ type wireOperation struct {
 	Participant string          `json:"participant,omitempty"`
 	Keys        []string        `json:"keys,omitempty"`
 	Payload     json.RawMessage `json:"payload,omitempty"`
+	Route       *wireRoute      `json:"route,omitempty"`
+}
+
+type wireRoute struct {
+	Group       string `json:"group"`
+	Key         string `json:"key"`
+	Incarnation uint64 `json:"incarnation"`
+	Epoch       uint64 `json:"epoch"`
 }
 
 type wireHeuristic struct {
@@ -168,6 +187,7 @@ type wireRecord struct {
 	Operations   []wireOperation `json:"operations,omitempty"`
 	Trace        string          `json:"trace,omitempty"`
 	Held         bool            `json:"held,omitempty"`
+	WrongOwner   uint64          `json:"wrong_owner,omitempty"`
 	Now          bool            `json:"now,omitempty"`
 	Vote         json.RawMessage `json:"vote,omitempty"`
 	Through      uint64          `json:"through,omitempty"`

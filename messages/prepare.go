@@ -6,7 +6,7 @@ import "fmt"
 
 // Prepare is the log record that asks one participant (the subject says which) to prepare its branch.
 //
-//	{"tx":"…","participants":["bank-a","bank-b"],"expires":1763856000000,"operations":[{"keys":["a/1"],"payload":{…}}],"trace":"00-…"}
+//	{"tx":"…","participants":["bank-a","bank-b"],"expires":1763856000000,"operations":[{"route":{…},"keys":["a/1"],"payload":{…}}],"trace":"00-…"}
 type Prepare struct {
 	Tx ID
 	// Participants are all participants of the transaction, 1 to MaxParticipants, each once. The list is the same in every

@@ -21,7 +21,12 @@ var (
 	drawName     = rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`)
 	drawSequence = rapid.Uint64Range(0, safe)
 	drawMillis   = rapid.Int64Range(0, safe)
-	drawPayload  = rapid.Custom(func(t *rapid.T) json.RawMessage {
+	drawPositive = rapid.Uint64Range(1, safe)
+	drawRoute    = rapid.Custom(func(t *rapid.T) *Route {
+		return &Route{drawName.Draw(t, "group"), rapid.StringN(1, 300, MaxRouteKey).Draw(t, "key"),
+			drawPositive.Draw(t, "incarnation"), drawPositive.Draw(t, "epoch")}
+	})
+	drawPayload = rapid.Custom(func(t *rapid.T) json.RawMessage {
 		b, err := json.Marshal(rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.Float64())).Draw(t, "payload"))
 		if err != nil {
 			t.Fatal(err)
@@ -41,6 +46,9 @@ func drawOperations(t *rapid.T, participants []string) []Operation {
 		}
 		if rapid.Bool().Draw(t, "has a payload") {
 			op.Payload = drawPayload.Draw(t, "payload")
+		}
+		if rapid.Bool().Draw(t, "is routed") {
+			op.Route = drawRoute.Draw(t, "route")
 		}
 		op.Keys = rapid.SliceOfN(rapid.StringN(0, 20, 80), 0, 70).Draw(t, "keys")
 		return op
@@ -74,9 +82,13 @@ func TestRoundTrip(t *testing.T) {
 				Expires: drawMillis.Draw(t, "expires"), Operations: drawOperations(t, nil), Trace: drawText(t, "trace", MaxTrace)})
 		},
 		"vote": func(t *rapid.T) {
-			roundTrip(t, votes, &VoteRecord{Tx: drawID.Draw(t, "tx"), Held: rapid.Bool().Draw(t, "held"),
+			v := &VoteRecord{Tx: drawID.Draw(t, "tx"), Held: rapid.Bool().Draw(t, "held"),
 				Vote:   rapid.SampledFrom([]Vote{VoteYes, VoteNo, VoteReadOnly}).Draw(t, "vote"),
-				Reason: drawText(t, "reason", MaxReason)})
+				Reason: drawText(t, "reason", MaxReason)}
+			if v.Vote == VoteNo && rapid.Bool().Draw(t, "has moved") {
+				v.WrongOwner = drawPositive.Draw(t, "wrong owner")
+			}
+			roundTrip(t, votes, v)
 		},
 		"abort": func(t *rapid.T) {
 			roundTrip(t, aborts, &Abort{Tx: drawID.Draw(t, "tx"), Reason: drawText(t, "reason", MaxReason)})
@@ -112,6 +124,9 @@ func drawAnswer(t *rapid.T) *Answer {
 	a := &Answer{Tx: drawID.Draw(t, "tx"), Participant: drawName.Draw(t, "participant"), Reason: drawText(t, "reason", MaxReason)}
 	if rapid.Bool().Draw(t, "decided") {
 		a.Outcome = rapid.SampledFrom([]Outcome{Committed, Aborted}).Draw(t, "outcome")
+		if a.Outcome == Aborted && rapid.Bool().Draw(t, "has moved") {
+			a.WrongOwner = drawPositive.Draw(t, "wrong owner")
+		}
 		return a
 	}
 	a.Error, a.Field, a.Message = CodeInvalid, drawText(t, "field", MaxReason), drawText(t, "message", maxMessageText)
@@ -169,7 +184,7 @@ func TestInvalidUTF8IsReplaced(t *testing.T) {
 	var d Decoder
 	var back Submission
 	if err := d.Submission(line, &back); err != nil || back.Operations[0].Keys[0] != "x\ufffd\ufffdé\ufffd" {
-		t.Errorf("%q, %v", back.Operations, err)
+		t.Errorf("%q, %v", back.Operations[0].Keys, err)
 	}
 }
 
@@ -201,4 +216,50 @@ func TestKeysAreKept(t *testing.T) {
 			t.Fatalf("kept %q\nexpected %q", kept, want)
 		}
 	})
+}
+
+// TestRoutesAreKept: the route of one record survives the decoding of the next into the same struct, and an operation
+// without one has none.
+func TestRoutesAreKept(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var d Decoder
+		var p Prepare
+		routes := rapid.SliceOfN(drawRoute, 1, 20).Draw(t, "routes")
+		var kept []*Route
+		for _, route := range routes {
+			line := AppendPrepare(nil, &Prepare{Tx: NewID(), Participants: []string{"a"}, Operations: []Operation{{Route: route}, {}}})
+			if err := d.Prepare(line, &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.Operations[1].Route != nil {
+				t.Fatalf("an operation without a route has %v", p.Operations[1].Route)
+			}
+			kept = append(kept, p.Operations[0].Route)
+		}
+		for i := range routes {
+			if *kept[i] != *routes[i] {
+				t.Fatalf("kept %v; expected %v", *kept[i], *routes[i])
+			}
+		}
+	})
+}
+
+// TestWrongOwnerIsWrittenOnlyWhereItMayStand: what a caller sets by mistake makes no record malformed.
+func TestWrongOwnerIsWrittenOnlyWhereItMayStand(t *testing.T) {
+	var d Decoder
+	for _, vote := range []Vote{VoteYes, VoteNo, VoteReadOnly} {
+		var back VoteRecord
+		err := d.Vote(AppendVote(nil, &VoteRecord{Tx: sampleID, Vote: vote, WrongOwner: 7}), &back)
+		if err != nil || (back.WrongOwner == 7) != (vote == VoteNo) {
+			t.Errorf("%v: %+v, %v", vote, back, err)
+		}
+	}
+	for _, a := range []Answer{{Outcome: Committed}, {Outcome: Aborted}, {Error: CodeTryAgain}} {
+		a.Tx, a.WrongOwner = sampleID, 7
+		var back Answer
+		err := d.Answer(AppendAnswer(nil, &a), &back)
+		if err != nil || (back.WrongOwner == 7) != (a.Outcome == Aborted) {
+			t.Errorf("%+v: %+v, %v", a, back, err)
+		}
+	}
 }

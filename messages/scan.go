@@ -59,6 +59,8 @@ type scanner struct {
 	index   int
 	sub     string
 	element int
+	// inside is the sub of an object that stands in an element, while its fields are read; else "".
+	inside string
 	// seen has a bit for each field of the object being read that was there already.
 	seen uint32
 }
@@ -186,7 +188,7 @@ func (s *scanner) list(openByte, closeByte byte, first bool) bool {
 // key reads a field's name and the colon after it. Names are plain in this protocol: one with an escape is unknown.
 func (s *scanner) key() []byte {
 	if s.index >= 0 {
-		s.sub = ""
+		s.sub = s.inside
 	} else {
 		s.field = ""
 	}
@@ -323,6 +325,15 @@ func (s *scanner) number() int64 {
 		return 0
 	}
 	return value
+}
+
+// positive is number for what counts from 1.
+func (s *scanner) positive() uint64 {
+	n := s.number()
+	if n == 0 {
+		s.fail("not a whole number from 1 to 2^53-1")
+	}
+	return uint64(n)
 }
 
 func (s *scanner) numberGoesOn() bool {

@@ -34,7 +34,9 @@ type vectors struct {
 		Millis int64          `json:"unix_ms"`
 		Shards map[string]int `json:"shards"`
 	} `json:"shards"`
-	BadIDs   []string `json:"bad_ids"`
+	// Next has the ids under which a transaction is tried again, one after the other; the first is the client's.
+	Next     [][]string `json:"next_ids"`
+	BadIDs   []string   `json:"bad_ids"`
 	Subjects []struct {
 		Subject     string `json:"subject"`
 		Prefix      string `json:"prefix"`
@@ -128,6 +130,21 @@ func TestVectorShards(t *testing.T) {
 	for _, text := range readVectors(t).BadIDs {
 		if id, err := ParseID(text); !errors.Is(err, ErrBadID) {
 			t.Errorf("%q is %v, %v", text, id, err)
+		}
+	}
+}
+
+func TestVectorNextIDs(t *testing.T) {
+	for _, chain := range readVectors(t).Next {
+		id, err := ParseID(chain[0])
+		if err != nil || len(chain) < 2 {
+			t.Fatal(chain, err)
+		}
+		for _, want := range chain[1:] {
+			if got := id.Next().String(); got != want {
+				t.Errorf("after %v comes %v; expected %v", id, got, want)
+			}
+			id = id.Next()
 		}
 	}
 }

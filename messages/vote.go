@@ -35,6 +35,7 @@ func (v Vote) String() string {
 //
 //	{"tx":"…","vote":"no","reason":"account 7 is overdrawn"}
 //	{"tx":"…","vote":"no","reason":"gave up: no answer from the store","held":true}
+//	{"tx":"…","vote":"no","reason":"account/7 has moved","held":true,"wrong_owner":13}
 type VoteRecord struct {
 	Tx   ID
 	Vote Vote
@@ -42,15 +43,20 @@ type VoteRecord struct {
 	Reason string
 	// Held qualifies a no that is not a refusal: something may be held all the same, so the rollback is wanted.
 	Held bool
+	// WrongOwner qualifies a no that is not a refusal: an operation's key belongs to another node, by the participant's
+	// ring, whose epoch this is. 0 with every other vote. See ID.Next for what the client makes of it.
+	WrongOwner uint64
 }
 
 const (
 	bitVote   = 2
 	bitReason = 3
 	bitHeld   = 4
+	bitWrong  = 5
 )
 
-// AppendVote appends the record's JSON, without a newline. The reason is cut as by CutReason.
+// AppendVote appends the record's JSON, without a newline. The reason is cut as by CutReason, and WrongOwner is left out
+// unless the vote is no.
 func AppendVote(b []byte, v *VoteRecord) []byte {
 	b = appendID(b, `{"tx":"`, v.Tx)
 	b = append(append(b, `,"vote":"`...), v.Vote.String()...)
@@ -58,6 +64,9 @@ func AppendVote(b []byte, v *VoteRecord) []byte {
 	b = appendCut(b, `,"reason":"`, v.Reason, MaxReason)
 	if v.Held {
 		b = append(b, `,"held":true`...)
+	}
+	if v.WrongOwner != 0 && v.Vote == VoteNo {
+		b = appendNumber(b, `,"wrong_owner":`, int64(v.WrongOwner))
 	}
 	return append(b, '}')
 }
@@ -83,12 +92,19 @@ func (d *Decoder) Vote(line []byte, v *VoteRecord) error {
 		case "held":
 			s.once("held", bitHeld)
 			v.Held = s.truth()
+		case "wrong_owner":
+			s.once("wrong_owner", bitWrong)
+			v.WrongOwner = s.positive()
 		default:
 			s.unknown(key)
 		}
 	}
 	s.require("tx", bitTx)
 	s.require("vote", bitVote)
+	if s.fault == nil && v.WrongOwner != 0 && v.Vote != VoteNo {
+		s.field = "wrong_owner"
+		s.fail("only with a no")
+	}
 	return s.end()
 }
 
