@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/assent-tx/assent/internal/crash"
+	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -23,6 +24,13 @@ func (l *leader) answer(reply string, a *messages.Answer) {
 		body = body[:0]
 	}
 	l.answers[reply] = body
+}
+
+// answerOf is the answer that tells how a transaction was decided.
+func answerOf(tx messages.ID, v *protocol.Verdict) *messages.Answer {
+	return &messages.Answer{
+		Tx: tx, Outcome: v.Outcome, Participant: v.Participant, Reason: v.Reason, WrongOwner: v.WrongOwner,
+	}
 }
 
 // answerAll answers everyone who waits for a transaction, which is live no more.
@@ -138,10 +146,10 @@ func (l *leader) onWait(msg *nats.Msg) {
 
 func (l *leader) wait(w *messages.Wait, reply string) {
 	tx := w.Tx
-	outcome, refuser, reason, known := l.fold.Lookup(tx)
+	verdict, known := l.fold.Lookup(tx)
 	switch {
-	case outcome != messages.Undecided:
-		l.answer(reply, &messages.Answer{Tx: tx, Outcome: outcome, Participant: refuser, Reason: reason})
+	case verdict.Outcome != messages.Undecided:
+		l.answer(reply, answerOf(tx, &verdict))
 	case w.Now && (known || l.live[tx] != nil):
 		l.answer(reply, &messages.Answer{Tx: tx, Error: messages.CodeUndecided, Message: "the transaction is open"})
 	case l.live[tx] != nil:

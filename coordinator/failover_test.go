@@ -33,7 +33,7 @@ func (w *world) open(c *Coordinator, participant string) messages.ID {
 func (w *world) knows(c *Coordinator, tx messages.ID) (known bool) {
 	w.t.Helper()
 	l := c.leaders[0]
-	if err := l.inLeader(w.t.Context(), func() { _, _, _, known = l.fold.Lookup(tx) }); err != nil {
+	if err := l.inLeader(w.t.Context(), func() { _, known = l.fold.Lookup(tx) }); err != nil {
 		w.t.Fatal(err)
 	}
 	return known
@@ -116,12 +116,12 @@ func TestAStandbyDisturbsNobody(t *testing.T) {
 	w.until("nobody leads", func() bool { return !first.leadsShard(0) })
 	w.vote(tx, "a")
 	w.until("the vote is read", func() bool {
-		var outcome messages.Outcome
+		var verdict protocol.Verdict
 		l := first.leaders[0]
-		if err := l.inLeader(t.Context(), func() { outcome, _, _, _ = l.fold.Lookup(tx) }); err != nil {
+		if err := l.inLeader(t.Context(), func() { verdict, _ = l.fold.Lookup(tx) }); err != nil {
 			t.Fatal(err)
 		}
-		return outcome == messages.Committed
+		return verdict.Outcome == messages.Committed
 	})
 	for _, subject := range []string{
 		messages.Subjects{}.Submit(0), messages.Subjects{}.Wait(0), messages.Subjects{}.Done(0, "a"), "assent.lead.0.tx.list",

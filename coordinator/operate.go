@@ -36,10 +36,10 @@ func (l *leader) abort(ctx context.Context, req *TxRequest) (*OutcomeResponse, e
 	}
 	var known bool
 	err := l.whileLeading(ctx, func() {
-		var outcome messages.Outcome
-		outcome, _, _, known = l.fold.Lookup(req.Tx)
+		var verdict protocol.Verdict
+		verdict, known = l.fold.Lookup(req.Tx)
 		known = known || l.live[req.Tx] != nil
-		if known && outcome == messages.Undecided {
+		if known && verdict.Outcome == messages.Undecided {
 			l.appendAbort(req.Tx, reason)
 		}
 	})
@@ -58,6 +58,8 @@ type OutcomeResponse struct {
 	Outcome     string      `json:"outcome"`
 	Participant string      `json:"participant,omitempty"`
 	Reason      string      `json:"reason,omitempty"`
+	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved.
+	WrongOwner uint64 `json:"wrong_owner,omitempty"`
 }
 
 // outcome waits for a transaction's outcome, through the leader's own door.
@@ -76,7 +78,9 @@ func (l *leader) outcome(ctx context.Context, tx messages.ID) (*OutcomeResponse,
 	if answer.Error != "" {
 		return nil, fmt.Errorf("the outcome of %s: %s", tx, answer.Message)
 	}
-	return &OutcomeResponse{Tx: tx, Outcome: answer.Outcome.String(), Participant: answer.Participant, Reason: answer.Reason}, nil
+	return &OutcomeResponse{
+		Tx: tx, Outcome: answer.Outcome.String(), Participant: answer.Participant, Reason: answer.Reason, WrongOwner: answer.WrongOwner,
+	}, nil
 }
 
 // RetryResponse says what a retry did.
@@ -99,7 +103,7 @@ func (l *leader) retry(ctx context.Context, req *TxRequest) (*RetryResponse, err
 	response := &RetryResponse{Tx: req.Tx, Sent: []string{}}
 	var known bool
 	err := l.whileLeading(ctx, func() {
-		_, _, _, known = l.fold.Lookup(req.Tx)
+		_, known = l.fold.Lookup(req.Tx)
 		response.Sent = l.delivery.Owed(req.Tx, response.Sent)
 		l.delivery.Retry(req.Tx)
 	})

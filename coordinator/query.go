@@ -21,11 +21,15 @@ type Timeline struct {
 	Tx    messages.ID `json:"tx"`
 	Shard int         `json:"shard"`
 	// Outcome is "committed", "aborted" or "undecided".
-	Outcome     string     `json:"outcome"`
-	Participant string     `json:"participant,omitempty"` // who refused
-	Reason      string     `json:"reason,omitempty"`
-	Finished    bool       `json:"finished"`
-	Expires     *time.Time `json:"expires,omitempty"`
+	Outcome     string `json:"outcome"`
+	Participant string `json:"participant,omitempty"` // who refused
+	Reason      string `json:"reason,omitempty"`
+	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved; Next is then the id under
+	// which the client tries again, whether or not it has.
+	WrongOwner uint64      `json:"wrong_owner,omitempty"`
+	Next       messages.ID `json:"next,omitzero"`
+	Finished   bool        `json:"finished"`
+	Expires    *time.Time  `json:"expires,omitempty"`
 	// Owed are the participants that have not said the outcome to be done.
 	Owed    []string        `json:"owed,omitempty"`
 	Records []TimelineEntry `json:"records"`
@@ -77,6 +81,9 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 		return nil, &apiError{codeNotFound, fmt.Sprintf("transaction %s: not in the log of shard %d: it never reached it, or is older than the history that is kept", req.Tx, l.shard)}
 	}
 	timeline.Outcome, timeline.Participant, timeline.Reason = view.Outcome.String(), view.Participant, view.Reason
+	if timeline.WrongOwner = view.WrongOwner; view.WrongOwner != 0 {
+		timeline.Next = req.Tx.Next()
+	}
 	timeline.Finished = view.Finished
 	if view.Expires != 0 {
 		expires := time.UnixMilli(view.Expires).UTC()
@@ -178,7 +185,7 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 		defer cancel()
 		_, view, known, err := l.search(ctx, tx)
-		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason}
+		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason, WrongOwner: view.WrongOwner}
 		switch {
 		case err != nil:
 			answer = tryAgain(tx, err.Error())
@@ -191,7 +198,7 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 				l.publish(reply, "", messages.AppendAnswer(nil, tryAgain(tx, steppingDown)))
 				return
 			}
-			if _, _, _, open := l.fold.Lookup(tx); open { // it came between the question and the search
+			if _, open := l.fold.Lookup(tx); open { // it came between the question and the search
 				l.wait(&wait, reply)
 				return
 			}
@@ -220,13 +227,15 @@ type ListResponse struct {
 
 // TxSummary is a transaction in a list.
 type TxSummary struct {
-	Tx           messages.ID `json:"tx"`
-	Shard        int         `json:"shard"`
-	Outcome      string      `json:"outcome"`
-	Participant  string      `json:"participant,omitempty"` // who refused
-	Reason       string      `json:"reason,omitempty"`
-	Finished     bool        `json:"finished"`
-	Participants []string    `json:"participants,omitempty"`
+	Tx          messages.ID `json:"tx"`
+	Shard       int         `json:"shard"`
+	Outcome     string      `json:"outcome"`
+	Participant string      `json:"participant,omitempty"` // who refused
+	Reason      string      `json:"reason,omitempty"`
+	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved.
+	WrongOwner   uint64   `json:"wrong_owner,omitempty"`
+	Finished     bool     `json:"finished"`
+	Participants []string `json:"participants,omitempty"`
 	// Owed are the participants that have not voted, or not said the outcome to be done.
 	Owed    []string  `json:"owed,omitempty"`
 	Started time.Time `json:"started"`
@@ -301,7 +310,7 @@ func (l *leader) listOpen(response *ListResponse) {
 func (l *leader) summary(view *protocol.View, owed []string) TxSummary {
 	s := TxSummary{
 		Tx: view.Tx, Shard: l.shard, Outcome: view.Outcome.String(), Participant: view.Participant, Reason: view.Reason,
-		Finished: view.Finished, Started: view.Tx.Time().UTC(), Expires: time.UnixMilli(view.Expires).UTC(), Owed: owed,
+		WrongOwner: view.WrongOwner, Finished: view.Finished, Started: view.Tx.Time().UTC(), Expires: time.UnixMilli(view.Expires).UTC(), Owed: owed,
 	}
 	for _, b := range view.Branches {
 		s.Participants = append(s.Participants, b.Participant)

@@ -64,9 +64,9 @@ func (l *leader) submit(line []byte, reply string) {
 		l.join(sub.Tx, waiting, reply)
 		return
 	}
-	outcome, refuser, reason, known := l.fold.Lookup(sub.Tx)
-	if outcome != messages.Undecided {
-		l.answer(reply, &messages.Answer{Tx: sub.Tx, Outcome: outcome, Participant: refuser, Reason: reason})
+	verdict, known := l.fold.Lookup(sub.Tx)
+	if verdict.Outcome != messages.Undecided {
+		l.answer(reply, answerOf(sub.Tx, &verdict))
 		return
 	}
 	if !known {

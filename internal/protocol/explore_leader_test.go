@@ -154,9 +154,9 @@ func (w *universe) carryOut(l *leader) {
 func (w *universe) submit(i, tx int) {
 	l := w.leader(i)
 	defer l.seal()
-	outcome, _, _, known := l.fold.Lookup(ids[tx])
-	if outcome != messages.Undecided {
-		w.told[tx] |= 1 << outcome
+	v, known := l.fold.Lookup(ids[tx])
+	if v.Outcome != messages.Undecided {
+		w.told[tx] |= 1 << v.Outcome
 		return
 	}
 	if l.waiting&(1<<tx) != 0 {

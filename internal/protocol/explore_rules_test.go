@@ -113,13 +113,13 @@ func (w *universe) checkLeaders(tx int, t *truth) {
 		if l == nil {
 			continue
 		}
-		outcome, _, _, known := l.fold.Lookup(ids[tx])
+		v, known := l.fold.Lookup(ids[tx])
 		expected := t.outcome
 		if t.at > l.fold.Sequence() {
 			expected = messages.Undecided
 		}
-		if known && outcome != expected {
-			w.breaks("leader %d, at sequence %d, knows transaction %d as %v; the log says %v", i, l.fold.Sequence(), tx, outcome, expected)
+		if known && v.Outcome != expected {
+			w.breaks("leader %d, at sequence %d, knows transaction %d as %v; the log says %v", i, l.fold.Sequence(), tx, v.Outcome, expected)
 		}
 	}
 }

@@ -95,6 +95,9 @@ type transaction struct {
 	outcome messages.Outcome
 	refuser string
 	reason  string
+	// wrongOwner is the epoch of the refuser's ring, if its no said that a key has moved; else 0.
+	// Invariant: only when it is aborted, by a no.
+	wrongOwner uint64
 	// parted is the sequence of the last prepare that would mislead a reader that has not read what came before; 0 for none.
 	parted uint64
 	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so.
@@ -246,7 +249,7 @@ func (f *Fold) onPrepare(participant string, p *messages.Prepare) error {
 	}
 	tx.prepared |= 1 << index
 	if tx.outcome == messages.Undecided && f.logTime > tx.expires {
-		f.decide(tx, messages.Aborted, "", ReasonTimeout)
+		f.decide(tx, Verdict{Outcome: messages.Aborted, Reason: ReasonTimeout})
 	}
 	return nil
 }
@@ -297,13 +300,13 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 		}
 	case v.Vote == messages.VoteNo:
 		tx.no |= 1 << index
-		f.decide(tx, messages.Aborted, participant, v.Reason)
+		f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, v.WrongOwner})
 	default:
 		if v.Vote == messages.VoteReadOnly {
 			tx.readOnly |= 1 << index
 		}
 		if tx.yes|tx.readOnly == tx.all() {
-			f.decide(tx, messages.Committed, "", "")
+			f.decide(tx, Verdict{Outcome: messages.Committed})
 		}
 	}
 }
@@ -323,14 +326,14 @@ func (f *Fold) late(participant string, v *messages.VoteRecord) {
 	if v.Vote != messages.VoteYes {
 		tx.yes, tx.held = 0, 1
 	}
-	tx.refuser, tx.reason, tx.parted = past.refuser, past.reason, past.parted
+	tx.refuser, tx.reason, tx.wrongOwner, tx.parted = past.refuser, past.reason, past.wrongOwner, past.parted
 	f.send(tx, 0)
 }
 
 // onAbort: rule 2. An abort after the decision, or of an unknown transaction, is ignored.
 func (f *Fold) onAbort(a *messages.Abort) {
 	if tx := f.open[a.Tx]; tx != nil && tx.outcome == messages.Undecided {
-		f.decide(tx, messages.Aborted, "", a.Reason)
+		f.decide(tx, Verdict{Outcome: messages.Aborted, Reason: a.Reason})
 	}
 }
 
@@ -353,7 +356,7 @@ func (f *Fold) expire() {
 	for len(f.expires) > 0 && f.expires[0].at < f.logTime {
 		tx := f.open[f.expires.pop().id]
 		if tx != nil && tx.outcome == messages.Undecided {
-			f.decide(tx, messages.Aborted, "", ReasonTimeout)
+			f.decide(tx, Verdict{Outcome: messages.Aborted, Reason: ReasonTimeout})
 		}
 	}
 }
@@ -361,12 +364,14 @@ func (f *Fold) expire() {
 // ReasonTimeout is the reason of a transaction that was aborted because its time was up.
 const ReasonTimeout = "timeout"
 
-func (f *Fold) decide(tx *transaction, outcome messages.Outcome, refuser, reason string) {
+func (f *Fold) decide(tx *transaction, v Verdict) {
 	if tx.outcome != messages.Undecided {
-		panic("protocol: transaction " + tx.id.String() + " decided twice: " + tx.outcome.String() + ", " + outcome.String())
+		panic("protocol: transaction " + tx.id.String() + " decided twice: " + tx.outcome.String() + ", " + v.Outcome.String())
 	}
-	tx.outcome, tx.refuser, tx.reason = outcome, refuser, reason
-	f.emit(Effect{Kind: Decided, Tx: tx.id, Outcome: outcome, Participant: refuser, Reason: reason})
+	tx.outcome, tx.refuser, tx.reason, tx.wrongOwner = v.Outcome, v.Participant, v.Reason, v.WrongOwner
+	f.emit(Effect{
+		Kind: Decided, Tx: tx.id, Outcome: v.Outcome, Participant: v.Participant, Reason: v.Reason, WrongOwner: v.WrongOwner,
+	})
 	if tx.owed() == 0 {
 		f.finish(tx)
 		return

@@ -110,11 +110,11 @@ func TestFoldStableProperty(t *testing.T) {
 
 // outcomeOf is a transaction's outcome, "" when it is not known.
 func outcomeOf(f *Fold, id messages.ID) string {
-	outcome, refuser, reason, known := f.Lookup(id)
+	v, known := f.Lookup(id)
 	if !known {
 		return ""
 	}
-	return fmt.Sprintf("%s by %q: %q", outcome, refuser, reason)
+	return fmt.Sprintf("%s by %q: %q, wrong owner %d", v.Outcome, v.Participant, v.Reason, v.WrongOwner)
 }
 
 // TestFoldValidityProperty: committed only with every participant's yes or read-only in time and before any no or
@@ -128,10 +128,10 @@ func TestFoldValidityProperty(t *testing.T) {
 			read(t, f, &log[n])
 		}
 		for _, id := range idsOf(log) {
-			outcome, _, _, known := f.Lookup(id)
+			v, known := f.Lookup(id)
 			want, begun := outcomeInLog(log, id)
-			if known != begun || outcome != want {
-				t.Fatalf("%s is %s, known %v; want %s, %v:\n%s", id, outcome, known, want, begun, describe(log))
+			if known != begun || v.Outcome != want {
+				t.Fatalf("%s is %s, known %v; want %s, %v:\n%s", id, v.Outcome, known, want, begun, describe(log))
 			}
 		}
 	})
@@ -220,7 +220,7 @@ type reader struct {
 
 func (r *reader) known() (known []messages.ID) {
 	for _, id := range r.ids {
-		if _, _, _, ok := r.fold.Lookup(id); ok {
+		if _, ok := r.fold.Lookup(id); ok {
 			known = append(known, id)
 		}
 	}
@@ -302,13 +302,13 @@ func TestFoldPanicsWhenDecidedTwice(t *testing.T) {
 	}
 	tx := f.allocate(testID(1, 1), 1, position{})
 	tx.participants, tx.yesAt = append(tx.participants, "a"), append(tx.yesAt, 0)
-	f.decide(tx, messages.Committed, "", "")
+	f.decide(tx, Verdict{Outcome: messages.Committed})
 	defer func() {
 		if recover() == nil {
 			t.Error("decided twice without a word")
 		}
 	}()
-	f.decide(tx, messages.Aborted, "", "")
+	f.decide(tx, Verdict{Outcome: messages.Aborted})
 }
 
 // Open gives what is not finished, as View does, and stops when it is told to.
@@ -364,13 +364,13 @@ func TestFoldManyParticipants(t *testing.T) {
 	}
 	read(messages.KindPrepare, names[63], genRecord{participants: names, expires: 9})
 	for i, name := range names {
-		if outcome, _, _, _ := f.Lookup(id); outcome != messages.Undecided {
-			t.Fatalf("%s after %d votes", outcome, i)
+		if v, _ := f.Lookup(id); v.Outcome != messages.Undecided {
+			t.Fatalf("%s after %d votes", v.Outcome, i)
 		}
 		read(messages.KindVote, name, genRecord{vote: messages.VoteYes})
 	}
-	if outcome, _, _, _ := f.Lookup(id); outcome != messages.Committed || len(f.Take()) != 1+len(names) {
-		t.Fatalf("%s after all votes", outcome)
+	if v, _ := f.Lookup(id); v.Outcome != messages.Committed || len(f.Take()) != 1+len(names) {
+		t.Fatalf("%s after all votes", v.Outcome)
 	}
 	read(messages.KindFinished, "", genRecord{through: f.Sequence()})
 	// Called back by one more than there is room for: that one is not answered.

@@ -26,6 +26,7 @@ type genRecord struct {
 	expires      int64
 	vote         messages.Vote
 	held         bool
+	wrongOwner   uint64
 	reason       string
 	through      uint64
 	garbage      string
@@ -51,7 +52,7 @@ func (m *genMessage) encode() testMessage {
 				Tx: r.tx, Participants: r.participants, Expires: r.expires, Operations: []messages.Operation{{Payload: []byte("1")}},
 			})
 		case m.kind == messages.KindVote:
-			data = messages.AppendVote(data, &messages.VoteRecord{Tx: r.tx, Vote: r.vote, Held: r.held, Reason: r.reason})
+			data = messages.AppendVote(data, &messages.VoteRecord{Tx: r.tx, Vote: r.vote, Held: r.held, Reason: r.reason, WrongOwner: r.wrongOwner})
 		case m.kind == messages.KindAbort:
 			data = messages.AppendAbort(data, &messages.Abort{Tx: r.tx, Reason: r.reason})
 		default:
@@ -208,7 +209,11 @@ func (m *logMaker) chaos(tx *makerTx) action {
 		kind := messages.Kind(m.pick("kind", 5))
 		return action{kind, who, genRecord{garbage: `{"tx":"` + tx.id.String() + `","garbage":1}`}}
 	case 7:
-		return action{messages.KindVote, who, genRecord{tx: tx.id, vote: messages.VoteNo, held: m.pick("held", 2) == 0, reason: "no"}}
+		no := genRecord{tx: tx.id, vote: messages.VoteNo, held: m.pick("held", 2) == 0, reason: "no"}
+		if m.pick("moved", 2) == 0 {
+			no.wrongOwner = uint64(1 + m.pick("epoch", 3))
+		}
+		return action{messages.KindVote, who, no}
 	case 8:
 		return action{messages.KindVote, who, genRecord{tx: tx.id, vote: messages.VoteReadOnly}}
 	default:

@@ -41,7 +41,10 @@ type remembered struct {
 	lingers bool
 }
 
-type refusal struct{ refuser, reason string }
+type refusal struct {
+	refuser, reason string
+	wrongOwner      uint64
+}
 
 // past is a remembered transaction, as it is recalled.
 type past struct {
@@ -85,7 +88,7 @@ func (m *memory) remember(tx *transaction, now int64, sequence uint64) {
 		expires: tx.expires, finishedAt: now, end: sequence, first: tx.first, parted: tx.parted, outcome: tx.outcome,
 	}
 	if tx.refuser != "" || tx.reason != "" {
-		m.refusals[tx.id] = refusal{tx.refuser, tx.reason}
+		m.refusals[tx.id] = refusal{tx.refuser, tx.reason, tx.wrongOwner}
 	}
 	last := len(m.order) - 1
 	if last < 0 || len(m.order[last].entries) == m.blockSize {

@@ -33,6 +33,7 @@ type modelTx struct {
 	outcome      messages.Outcome
 	refuser      string
 	reason       string
+	wrongOwner   uint64
 	recalled     bool
 	// finished: end is the number of the end, at is when.
 	finished  bool
@@ -74,7 +75,7 @@ func (m *model) read(msg *genMessage) {
 			m.vote(msg, r)
 		case msg.kind == messages.KindAbort:
 			if tx := m.find(r.tx); tx != nil && tx.outcome == messages.Undecided {
-				m.decide(tx, messages.Aborted, "", r.reason)
+				m.decide(tx, messages.Aborted, "", r.reason, 0)
 			}
 		case msg.kind == messages.KindFinished:
 			if tx := m.find(r.tx); tx != nil && tx.outcome != messages.Undecided && !tx.finished && tx.lastYes("") <= r.through {
@@ -107,7 +108,7 @@ func (m *model) expire() {
 		return bytes.Compare(a.id[:], b.id[:])
 	})
 	for _, tx := range expired {
-		m.decide(tx, messages.Aborted, "", "timeout")
+		m.decide(tx, messages.Aborted, "", "timeout", 0)
 	}
 }
 
@@ -157,7 +158,7 @@ func (m *model) prepare(msg *genMessage, r genRecord) {
 	}
 	tx.prepared = append(tx.prepared, msg.participant)
 	if tx.outcome == messages.Undecided && m.logTime > tx.expires {
-		m.decide(tx, messages.Aborted, "", "timeout")
+		m.decide(tx, messages.Aborted, "", "timeout", 0)
 	}
 }
 
@@ -191,7 +192,7 @@ func (m *model) vote(msg *genMessage, r genRecord) {
 	}
 	tx.votes = append(tx.votes, vote)
 	if r.vote == messages.VoteNo {
-		m.decide(tx, messages.Aborted, msg.participant, r.reason)
+		m.decide(tx, messages.Aborted, msg.participant, r.reason, r.wrongOwner)
 		return
 	}
 	for _, p := range tx.participants {
@@ -199,7 +200,7 @@ func (m *model) vote(msg *genMessage, r genRecord) {
 			return
 		}
 	}
-	m.decide(tx, messages.Committed, "", "")
+	m.decide(tx, messages.Committed, "", "", 0)
 }
 
 func (tx *modelTx) said(who string, vote messages.Vote) bool {
@@ -221,9 +222,9 @@ func (tx *modelTx) lastYes(who string) (sequence uint64) {
 	return sequence
 }
 
-func (m *model) decide(tx *modelTx, outcome messages.Outcome, refuser, reason string) {
-	tx.outcome, tx.refuser, tx.reason = outcome, refuser, reason
-	m.say("%s %s by %q: %q", tx.id, outcome, refuser, reason)
+func (m *model) decide(tx *modelTx, outcome messages.Outcome, refuser, reason string, wrongOwner uint64) {
+	tx.outcome, tx.refuser, tx.reason, tx.wrongOwner = outcome, refuser, reason, wrongOwner
+	m.say("%s %s by %q: %q, wrong owner %d", tx.id, outcome, refuser, reason, wrongOwner)
 	owed := tx.owed()
 	for _, p := range owed {
 		m.send(tx, p)
@@ -260,7 +261,8 @@ func (m *model) view(id messages.ID) string {
 		return "not known"
 	}
 	v := View{
-		Tx: id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, Expires: tx.expires, Finished: tx.finished,
+		Tx: id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner,
+		Expires: tx.expires, Finished: tx.finished,
 	}
 	if tx.finished {
 		return fmt.Sprintf("%+v", v)
@@ -300,7 +302,7 @@ func effectsOf(f *Fold) (effects []string) {
 func effectText(e Effect) string {
 	switch {
 	case e.Kind == Decided:
-		return fmt.Sprintf("%s %s by %q: %q", e.Tx, e.Outcome, e.Participant, e.Reason)
+		return fmt.Sprintf("%s %s by %q: %q, wrong owner %d", e.Tx, e.Outcome, e.Participant, e.Reason, e.WrongOwner)
 	case e.Kind == Finished:
 		return fmt.Sprintf("%s finished", e.Tx)
 	case e.Kind == Ignored:

@@ -110,6 +110,26 @@ var mutants = []struct {
 		"TestFoldTranscripts/garbage",
 	},
 	{
+		"a move is forgotten when the transaction is finished", "memory.go",
+		"refusal{tx.refuser, tx.reason, tx.wrongOwner}", "refusal{tx.refuser, tx.reason, 0}",
+		"TestFoldTranscripts/moved",
+	},
+	{
+		"a move is forgotten when the transaction is recalled", "fold.go",
+		"past.refuser, past.reason, past.wrongOwner, past.parted", "past.refuser, past.reason, 0, past.parted",
+		"TestFoldTranscripts/moved",
+	},
+	{
+		"a later move makes a transaction that was refused one to try again", "fold.go",
+		"	case tx.outcome != messages.Undecided:\n", "	case tx.outcome != messages.Undecided:\n		tx.wrongOwner = max(tx.wrongOwner, v.WrongOwner)\n",
+		"TestFoldTranscripts/moved",
+	},
+	{
+		"a move is not told", "fold.go",
+		"Reason: v.Reason, WrongOwner: v.WrongOwner,\n", "Reason: v.Reason,\n",
+		"TestFoldTranscripts/moved",
+	},
+	{
 		"a message is read twice", "fold.go",
 		"if f.stopped != nil || sequence <= f.sequence {", "if f.stopped != nil {",
 		"TestFoldTranscripts/redelivery",

@@ -14,6 +14,8 @@ type View struct {
 	Outcome messages.Outcome
 	// Participant refused it, and Reason says why it was aborted.
 	Participant, Reason string
+	// WrongOwner: see Verdict.
+	WrongOwner uint64
 	// Expires is in Unix milliseconds of log time.
 	Expires int64
 	// Finished: every participant is done; what follows is then empty.
@@ -30,14 +32,23 @@ type BranchView struct {
 	Vote messages.Vote
 }
 
-// Lookup tells an unfinished or remembered transaction's outcome without allocating; known is false for one that the
-// fold does not know or has forgotten.
-func (f *Fold) Lookup(id messages.ID) (outcome messages.Outcome, refuser, reason string, known bool) {
+// Verdict is how a transaction was decided, and why; the zero Verdict is an undecided one's.
+type Verdict struct {
+	Outcome messages.Outcome
+	// Participant refused it, and Reason says why it was aborted.
+	Participant, Reason string
+	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved; else 0.
+	WrongOwner uint64
+}
+
+// Lookup tells how an unfinished or remembered transaction was decided, without allocating; known is false for one that
+// the fold does not know or has forgotten.
+func (f *Fold) Lookup(id messages.ID) (v Verdict, known bool) {
 	if tx := f.open[id]; tx != nil {
-		return tx.outcome, tx.refuser, tx.reason, true
+		return Verdict{tx.outcome, tx.refuser, tx.reason, tx.wrongOwner}, true
 	}
 	p, ok := f.memory.peek(id)
-	return p.outcome, p.refuser, p.reason, ok
+	return Verdict{p.outcome, p.refuser, p.reason, p.wrongOwner}, ok
 }
 
 // View is all that the fold knows of a transaction.
@@ -47,7 +58,8 @@ func (f *Fold) View(id messages.ID) (View, bool) {
 	}
 	p, ok := f.memory.peek(id)
 	return View{
-		Tx: id, Outcome: p.outcome, Participant: p.refuser, Reason: p.reason, Expires: p.expires, Finished: true,
+		Tx: id, Outcome: p.outcome, Participant: p.refuser, Reason: p.reason, WrongOwner: p.wrongOwner,
+		Expires: p.expires, Finished: true,
 	}, ok
 }
 
@@ -64,7 +76,7 @@ func (f *Fold) Open() iter.Seq[View] {
 
 func (tx *transaction) view() View {
 	v := View{
-		Tx: tx.id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, Expires: tx.expires,
+		Tx: tx.id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner, Expires: tx.expires,
 		Branches: make([]BranchView, len(tx.participants)),
 	}
 	for i, name := range tx.participants {

@@ -240,7 +240,7 @@ func (s *scenario) record(verb string, data []byte, c command) []byte {
 			Operations: []messages.Operation{{Payload: []byte("1")}},
 		})
 	case "vote":
-		v := messages.VoteRecord{Tx: id, Reason: c.fields["reason"]}
+		v := messages.VoteRecord{Tx: id, Reason: c.fields["reason"], WrongOwner: uint64(c.number("wrong_owner"))}
 		switch c.word(1) {
 		case "yes":
 			v.Vote = messages.VoteYes
@@ -279,7 +279,7 @@ func (s *scenario) effect(e Effect) {
 	tx := s.names[e.Tx]
 	switch e.Kind {
 	case Decided:
-		s.say("%s %s%s", tx, e.Outcome, because(e.Participant, e.Reason))
+		s.say("%s %s%s", tx, e.Outcome, because(e.Participant, e.Reason, e.WrongOwner))
 	case Send:
 		presumed := ""
 		if e.Presumed {
@@ -296,13 +296,16 @@ func (s *scenario) effect(e Effect) {
 	}
 }
 
-func because(participant, reason string) string {
+func because(participant, reason string, wrongOwner uint64) string {
 	s := ""
 	if participant != "" {
 		s += " by " + participant
 	}
 	if reason != "" {
 		s += ": " + reason
+	}
+	if wrongOwner != 0 {
+		s += fmt.Sprintf(", wrong owner by epoch %d", wrongOwner)
 	}
 	return s
 }
@@ -317,7 +320,7 @@ func (s *scenario) show(name string) {
 	if v.Finished {
 		state = "finished"
 	}
-	s.say("%s %s%s, expires %d", state, v.Outcome, because(v.Participant, v.Reason), v.Expires)
+	s.say("%s %s%s, expires %d", state, v.Outcome, because(v.Participant, v.Reason, v.WrongOwner), v.Expires)
 	for _, b := range v.Branches {
 		prepared := ""
 		if b.Prepared {
