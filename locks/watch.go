@@ -4,8 +4,11 @@ package locks
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"time"
 
 	"github.com/assent-tx/assent/locks/internal/agent"
@@ -57,36 +60,83 @@ func (s *Session) unwatch(e *entry, session string) {
 	}
 }
 
-// observe looks at a session's record until the session has ended. If it stays the same for the TTL, by our own
+// observe watches a session until it has ended, for the entries of a watcher.
+func (s *Session) observe(ctx context.Context, session string, ttl time.Duration, w *watcher) {
+	if s.outlive(ctx, session, func(raw) time.Duration { return ttl }, pollTime) == nil {
+		s.died(session, w)
+	}
+}
+
+// Ended waits until another session of the same bucket has ended, and is nil then: it was closed, or was not renewed for its
+// TTL. In the second case it is this one that ends it, or another that waits, so that it cannot be renewed any more. When Ended
+// is nil, that session's Err says so already, wherever it is, as long as clocks run at the same rate within one in a hundred.
+// A session that there never was, or that ended more than an hour ago, has ended when it has not been seen for this one's TTL.
+//
+// It costs a read every quarter of that session's TTL. The error is the context's, ErrLost or ErrClosed when this session
+// is over, or ErrInvalid for what is no other session's id. It may be called again.
+func (s *Session) Ended(ctx context.Context, id string) error {
+	if !legalSession.MatchString(id) {
+		return fmt.Errorf("locks: %w: the session %.40q: want 16 hexadecimal digits", ErrInvalid, id)
+	}
+	if id == s.id {
+		return fmt.Errorf("locks: %w: the session %s is this one: look at Done and Err", ErrInvalid, id)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	if err := s.Err(); err != nil {
+		return err
+	}
+	err := s.outlive(ctx, id, s.ttlOf, func(ttl time.Duration) time.Duration { return ttl / 4 })
+	if err != nil && s.ctx.Err() != nil {
+		<-s.done // its error is known before
+		return s.Err()
+	}
+	return err
+}
+
+// legalSession is what newID gives.
+var legalSession = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// ttlOf is the TTL that a session's record says, and this session's when it says none: those of a bucket are alike.
+func (s *Session) ttlOf(stored raw) time.Duration {
+	var r sessionRecord
+	if json.Unmarshal(stored.data, &r) != nil || r.TTL <= 0 || r.TTL > ms(maxTTL) {
+		return s.cfg.TTL
+	}
+	return max(time.Duration(r.TTL)*time.Millisecond, minTTL)
+}
+
+// outlive looks at a session's record until the session has ended. If it stays the same for the TTL, by our own
 // monotonic clock and from when we saw it first, the session's own deadline has passed, because that counts from before
 // what we saw was sent; then it is ended by a compare-and-swap on just that version, so that it cannot be renewed any more.
-func (s *Session) observe(ctx context.Context, session string, ttl time.Duration, w *watcher) {
+// The error is the context's.
+func (s *Session) outlive(ctx context.Context, session string, ttlOf func(raw) time.Duration, poll func(time.Duration) time.Duration) error {
 	at := s.bucket.place(kindSession, session)
 	var seen raw
 	var since time.Time
-	for first := true; ; first = false {
+	for ttl := s.cfg.TTL; ; {
 		if last, err := s.lookAt(ctx, at); err == nil {
 			if last.deleted {
-				break
+				return nil
 			}
-			if first || since.IsZero() || last.revision != seen.revision {
-				seen, since = last, time.Now()
+			if since.IsZero() || last.revision != seen.revision {
+				seen, since, ttl = last, time.Now(), ttlOf(last)
 			} else if time.Since(since) >= ttl+grace(ttl) && s.endOther(ctx, at, seen.revision) {
 				s.log.WithField("ended", session).Info("a session that was not renewed for its TTL was ended")
-				break
+				return nil
 			}
 		}
-		wait := pollTime(ttl)
+		wait := poll(ttl)
 		if !since.IsZero() {
 			wait = min(wait, max(time.Until(since.Add(ttl+grace(ttl))), tickTime))
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
-	s.died(session, w)
 }
 
 func (s *Session) lookAt(ctx context.Context, at place) (raw, error) {
