@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/assent-tx/assent/examples/handover"
+	"github.com/assent-tx/assent/examples/tables"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -17,13 +19,13 @@ import (
 // commit.
 func (s *Store) FinishBatch(_ context.Context, outcomes []participant.Outcome) []error {
 	errs := make([]error, len(outcomes))
-	err := s.update(func(w *writer) error {
+	err := tables.Update(s.db, func(w *tables.Writer) error {
 		for _, o := range outcomes {
 			if err := s.finish(w, o); err != nil {
 				return err
 			}
 		}
-		if !w.changed {
+		if !w.Changed() {
 			return nil
 		}
 		return sweep(w, time.Now(), 2*len(outcomes)) // more than were added, so that it catches up
@@ -37,8 +39,8 @@ func (s *Store) FinishBatch(_ context.Context, outcomes []participant.Outcome) [
 }
 
 // finish ends one branch. One that is unknown, or finished already, is no error and changes nothing.
-func (s *Store) finish(w *writer, o participant.Outcome) error {
-	branch, ok, err := prepared.get(w.tx, o.Tx[:])
+func (s *Store) finish(w *tables.Writer, o participant.Outcome) error {
+	branch, ok, err := prepared.Get(w.Tx, o.Tx[:])
 	if err != nil || !ok {
 		return err
 	}
@@ -47,18 +49,18 @@ func (s *Store) finish(w *writer, o participant.Outcome) error {
 			return err
 		}
 	}
-	if err := prepared.remove(w, o.Tx[:]); err != nil {
+	if err := prepared.Remove(w, o.Tx[:]); err != nil {
 		return err
 	}
-	if err := finished.put(w, o.Tx[:], finishedBranch{Committed: o.Commit}); err != nil {
+	if err := finished.Put(w, o.Tx[:], finishedBranch{Committed: o.Commit}); err != nil {
 		return err
 	}
-	return sweeping.put(w, sweepKey(branch.Expires.Add(s.remember), o.Tx), struct{}{})
+	return sweeping.Put(w, sweepKey(branch.Expires.Add(s.remember), o.Tx), struct{}{})
 }
 
 // settle lifts an entry's hold, and moves its cents if it is committed.
-func settle(w *writer, e Entry, commit bool) error {
-	a, ok, err := accounts.get(w.tx, []byte(e.Account))
+func settle(w *tables.Writer, e Entry, commit bool) error {
+	a, ok, err := accounts.Get(w.Tx, handover.Key(e.Account))
 	if err != nil {
 		return err
 	}
@@ -70,21 +72,21 @@ func settle(w *writer, e Entry, commit bool) error {
 	if commit {
 		a.Balance += e.Cents
 	}
-	return accounts.put(w, []byte(e.Account), a)
+	return accounts.Put(w, handover.Key(e.Account), a)
 }
 
 // sweep forgets finished transactions whose time has come, at most limit of them.
-func sweep(w *writer, now time.Time, limit int) error {
+func sweep(w *tables.Writer, now time.Time, limit int) error {
 	var due [][]byte
-	cursor := w.tx.Bucket([]byte(sweeping.name)).Cursor()
+	cursor := w.Tx.Bucket([]byte(sweeping.Name)).Cursor()
 	for key, _ := cursor.First(); key != nil && len(due) < limit && sweepTime(key).Before(now); key, _ = cursor.Next() {
 		due = append(due, bytes.Clone(key))
 	}
 	for _, key := range due {
-		if err := finished.remove(w, key[8:]); err != nil {
+		if err := finished.Remove(w, key[8:]); err != nil {
 			return err
 		}
-		if err := sweeping.remove(w, key); err != nil {
+		if err := sweeping.Remove(w, key); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/bbolt"
+
+	"github.com/assent-tx/assent/examples/handover"
+	"github.com/assent-tx/assent/examples/tables"
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -14,10 +18,10 @@ import (
 // that touch the same account see each other's holds.
 func (s *Store) PrepareBatch(_ context.Context, branches []*participant.Branch) []participant.Result {
 	results := make([]participant.Result, len(branches))
-	err := s.update(func(w *writer) error {
+	err := tables.Update(s.db, func(w *tables.Writer) error {
 		for i, b := range branches {
-			vote, err := prepare(w, b)
-			if err != nil && !errors.Is(err, participant.ErrRefused) {
+			vote, err := s.prepare(w, b)
+			if err != nil && !errors.Is(err, participant.ErrRefused) && !errors.Is(err, handover.ErrNotHeld) {
 				return err
 			}
 			results[i] = participant.Result{Vote: vote, Err: err}
@@ -33,15 +37,18 @@ func (s *Store) PrepareBatch(_ context.Context, branches []*participant.Branch) 
 }
 
 // prepare holds what one branch needs, all or nothing. A transaction that is prepared or finished already was voted for.
-func prepare(w *writer, b *participant.Branch) (participant.Vote, error) {
-	if _, again, err := prepared.get(w.tx, b.Tx[:]); err != nil || again {
+func (s *Store) prepare(w *tables.Writer, b *participant.Branch) (participant.Vote, error) {
+	if _, again, err := prepared.Get(w.Tx, b.Tx[:]); err != nil || again {
 		return participant.Yes, err
 	}
-	if _, over, err := finished.get(w.tx, b.Tx[:]); err != nil || over {
+	if _, over, err := finished.Get(w.Tx, b.Tx[:]); err != nil || over {
 		return participant.Yes, err
 	}
 	entries, err := entriesOf(b)
 	if err != nil {
+		return 0, err
+	}
+	if err := s.mine(w.Tx, b, entries); err != nil {
 		return 0, err
 	}
 	held := make(map[string]Account)
@@ -55,19 +62,19 @@ func prepare(w *writer, b *participant.Branch) (participant.Vote, error) {
 		return participant.ReadOnly, nil
 	}
 	for _, e := range entries {
-		if err := accounts.put(w, []byte(e.Account), held[e.Account]); err != nil {
+		if err := accounts.Put(w, handover.Key(e.Account), held[e.Account]); err != nil {
 			return 0, err
 		}
 	}
-	return participant.Yes, prepared.put(w, b.Tx[:], preparedBranch{Entries: entries, Expires: b.Expires})
+	return participant.Yes, prepared.Put(w, b.Tx[:], preparedBranch{Entries: entries, Expires: b.Expires})
 }
 
 // hold is the account with the entry's hold on it, after those that the branch has on it already.
-func hold(w *writer, held map[string]Account, e Entry) (Account, error) {
+func hold(w *tables.Writer, held map[string]Account, e Entry) (Account, error) {
 	a, ok := held[e.Account]
 	if !ok {
 		var err error
-		if a, ok, err = accounts.get(w.tx, []byte(e.Account)); err != nil {
+		if a, ok, err = accounts.Get(w.Tx, handover.Key(e.Account)); err != nil {
 			return a, err
 		}
 	}
@@ -84,6 +91,27 @@ func hold(w *writer, held map[string]Account, e Entry) (Account, error) {
 	a.Outgoing += max(-e.Cents, 0)
 	a.Incoming += max(e.Cents, 0)
 	return a, nil
+}
+
+// mine gives an error unless a bank that shares a group's accounts holds those of the entries. The node has claimed them for the
+// branch already; what the store adds is that each entry is for the account by which the node was found, and that it never
+// touches an account that was handed over.
+func (s *Store) mine(tx *bbolt.Tx, b *participant.Branch, entries []Entry) error {
+	if s.holdings == nil {
+		return nil
+	}
+	for i, e := range entries {
+		switch route := b.Operations[i].Route; {
+		case route == nil || route.Group != s.holdings.Group:
+			return participant.Refuse(fmt.Errorf("operation %d: enlist it by its account, in group %s", i, s.holdings.Group))
+		case route.Key != e.Account:
+			return participant.Refuse(fmt.Errorf("operation %d: it was enlisted by key %.80q, and is for account %.80q", i, route.Key, e.Account))
+		}
+		if err := s.holdings.Holds(tx, e.Account); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func entriesOf(b *participant.Branch) ([]Entry, error) {

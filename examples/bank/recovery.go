@@ -7,6 +7,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/assent-tx/assent/examples/tables"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -14,7 +15,10 @@ import (
 func (s *Store) InDoubt(context.Context) ([]messages.ID, error) {
 	var txs []messages.ID
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return prepared.each(tx, func(id []byte, _ preparedBranch) { txs = append(txs, messages.ID(id)) })
+		return prepared.Each(tx, func(id []byte, _ preparedBranch) error {
+			txs = append(txs, messages.ID(id))
+			return nil
+		})
 	})
 	return txs, err
 }
@@ -28,7 +32,7 @@ type watermark struct {
 // Watermark implements participant.Watermark.
 func (s *Store) Watermark(_ context.Context, stream string) (incarnation string, sequence uint64, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		mark, _, err := watermarks.get(tx, []byte(stream))
+		mark, _, err := watermarks.Get(tx, []byte(stream))
 		incarnation, sequence = mark.Incarnation, mark.Sequence
 		return err
 	})
@@ -37,7 +41,7 @@ func (s *Store) Watermark(_ context.Context, stream string) (incarnation string,
 
 // SetWatermark implements participant.Watermark.
 func (s *Store) SetWatermark(_ context.Context, stream, incarnation string, sequence uint64) error {
-	return s.update(func(w *writer) error {
-		return watermarks.put(w, []byte(stream), watermark{incarnation, sequence})
+	return tables.Update(s.db, func(w *tables.Writer) error {
+		return watermarks.Put(w, []byte(stream), watermark{incarnation, sequence})
 	})
 }

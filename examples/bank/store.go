@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/assent-tx/assent/examples/handover"
+	"github.com/assent-tx/assent/examples/tables"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -47,11 +49,11 @@ type finishedBranch struct {
 
 // The tables of the file.
 var (
-	accounts   = table[Account]{"accounts"}
-	prepared   = table[preparedBranch]{"prepared"}
-	finished   = table[finishedBranch]{"finished"}
-	sweeping   = table[struct{}]{"sweeping"} // when each finished transaction may be forgotten, earliest first
-	watermarks = table[watermark]{"watermarks"}
+	accounts   = tables.Table[Account]{Name: "accounts"} // in the order of the hash circle
+	prepared   = tables.Table[preparedBranch]{Name: "prepared"}
+	finished   = tables.Table[finishedBranch]{Name: "finished"}
+	sweeping   = tables.Table[struct{}]{Name: "sweeping"} // when each finished transaction may be forgotten, earliest first
+	watermarks = tables.Table[watermark]{Name: "watermarks"}
 )
 
 // Store is a bank's accounts and what transactions have prepared on them, in a file. Its methods may be called by many
@@ -59,6 +61,8 @@ var (
 type Store struct {
 	db       *bbolt.DB
 	remember time.Duration
+	// holdings are the partitions of a bank that shares a group's accounts with others; nil for a bank of its own.
+	holdings *handover.Holdings
 }
 
 var (
@@ -71,24 +75,13 @@ var (
 // Finished transactions are remembered for the time remember after their expiry, for who wants to audit them; zero is
 // enough for the protocol.
 func Open(file string, remember time.Duration) (*Store, error) {
-	return open(file, remember, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	return open(file, remember, tables.Durable())
 }
 
 func open(file string, remember time.Duration, options *bbolt.Options) (*Store, error) {
-	db, err := bbolt.Open(file, 0o600, options)
+	db, err := tables.Open(file, options, accounts.Name, prepared.Name, finished.Name, sweeping.Name, watermarks.Name, handover.Bucket)
 	if err != nil {
-		return nil, fmt.Errorf("bank: open %s: %w", file, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{accounts.name, prepared.name, finished.name, sweeping.name, watermarks.name} {
-			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("bank: %s: %w", file, err), db.Close())
+		return nil, fmt.Errorf("bank: %w", err)
 	}
 	return &Store{db: db, remember: remember}, nil
 }
@@ -101,14 +94,14 @@ func (s *Store) OpenAccounts(balance int64, names ...string) error {
 	if balance < 0 || balance > MaxCents {
 		return fmt.Errorf("bank: a balance of %d cents: want 0 to %d", balance, int64(MaxCents))
 	}
-	return s.update(func(w *writer) error {
+	return tables.Update(s.db, func(w *tables.Writer) error {
 		for _, name := range names {
 			if name == "" {
 				return errors.New("bank: an account needs a name")
 			}
-			_, exists, err := accounts.get(w.tx, []byte(name))
+			_, exists, err := accounts.Get(w.Tx, handover.Key(name))
 			if err == nil && !exists {
-				err = accounts.put(w, []byte(name), Account{Balance: balance})
+				err = accounts.Put(w, handover.Key(name), Account{Balance: balance})
 			}
 			if err != nil {
 				return err
@@ -122,7 +115,10 @@ func (s *Store) OpenAccounts(balance int64, names ...string) error {
 func (s *Store) Accounts() (map[string]Account, error) {
 	all := make(map[string]Account)
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return accounts.each(tx, func(name []byte, a Account) { all[string(name)] = a })
+		return accounts.Each(tx, func(key []byte, a Account) error {
+			all[handover.Name(key)] = a
+			return nil
+		})
 	})
 	return all, err
 }
@@ -139,12 +135,13 @@ type Totals struct {
 func (s *Store) Totals() (Totals, error) {
 	var t Totals
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		t.Prepared = prepared.len(tx)
-		return accounts.each(tx, func(_ []byte, a Account) {
+		t.Prepared = prepared.Len(tx)
+		return accounts.Each(tx, func(_ []byte, a Account) error {
 			t.Accounts++
 			t.Balance += a.Balance
 			t.Outgoing += a.Outgoing
 			t.Incoming += a.Incoming
+			return nil
 		})
 	})
 	return t, err
@@ -154,7 +151,10 @@ func (s *Store) Totals() (Totals, error) {
 func (s *Store) Finished() (map[messages.ID]bool, error) {
 	all := make(map[messages.ID]bool)
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return finished.each(tx, func(id []byte, f finishedBranch) { all[messages.ID(id)] = f.Committed })
+		return finished.Each(tx, func(id []byte, f finishedBranch) error {
+			all[messages.ID(id)] = f.Committed
+			return nil
+		})
 	})
 	return all, err
 }

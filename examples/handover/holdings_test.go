@@ -43,7 +43,7 @@ func (f *file) reopen() {
 	if f.Holdings != nil {
 		f.DB.Close()
 	}
-	db, err := tables.Open(f.path, "keys", Bucket)
+	db, err := tables.Open(f.path, tables.Durable(), "keys", Bucket)
 	if err != nil {
 		f.t.Fatal(err)
 	}

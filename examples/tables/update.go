@@ -10,14 +10,14 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Open opens a file, or makes one, with a bucket for each name. Only one process can have it open: another one fails after a
-// second.
-func Open(file string, names ...string) (*bbolt.DB, error) {
-	return OpenWith(file, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true}, names...)
+// Durable are the options of a file that syncs the disk with each commit. Only one process can have it open: another one fails
+// after a second.
+func Durable() *bbolt.Options {
+	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true}
 }
 
-// OpenWith is Open with bbolt's own options.
-func OpenWith(file string, options *bbolt.Options, names ...string) (*bbolt.DB, error) {
+// Open opens a file, or makes one, with a bucket for each name.
+func Open(file string, options *bbolt.Options, names ...string) (*bbolt.DB, error) {
 	db, err := bbolt.Open(file, 0o600, options)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", file, err)
@@ -33,6 +33,7 @@ func OpenWith(file string, options *bbolt.Options, names ...string) (*bbolt.DB, 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", file, err), db.Close())
 	}
+	db.MaxBatchDelay = together
 	return db, nil
 }
 
@@ -61,8 +62,11 @@ func Update(db *bbolt.DB, change func(w *Writer) error) error {
 	return tx.Commit()
 }
 
+// together is how long UpdateTogether waits for others; a sync takes about as long.
+const together = 2 * time.Millisecond
+
 // UpdateTogether is Update for callers that come many at once, each with a small change of its own: those that come within
-// ten milliseconds share a commit. The change may be called again, alone, when another's has failed.
+// two milliseconds share a commit. The change may be called again, alone, when another's has failed.
 func UpdateTogether(db *bbolt.DB, change func(w *Writer) error) error {
 	return db.Batch(func(tx *bbolt.Tx) error { return change(&Writer{Tx: tx}) })
 }
