@@ -14,22 +14,31 @@ import (
 
 // agreeing is evidence of two transfers: one committed, one aborted. Both go from bank-a's account 0 to bank-b's account 1.
 func agreeing() *evidence {
-	e := &evidence{log: make(map[assent.ID]assent.Outcome)}
-	for i := range e.banks {
-		e.banks[i] = testimony{accounts: make(map[string]bank.Account), finished: make(map[assent.ID]bool)}
-		for _, name := range accountNames() {
-			e.banks[i].accounts[name] = bank.Account{Balance: openingBalance}
-		}
-	}
+	e := evidenceOf((&twoBanks{}).places())
 	for _, outcome := range []assent.Outcome{assent.Committed, assent.Aborted} {
-		t := transfer{from: accountName(0), to: accountName(1), cents: 250, id: assent.NewID(), outcome: outcome}
+		t := transfer{from: place{"bank-a", accountName(0)}, to: place{"bank-b", accountName(1)}, cents: 250, id: assent.NewID(), outcome: outcome}
+		t.last = t.id
 		e.transfers = append(e.transfers, t)
-		e.log[t.id] = outcome
-		e.banks[1].finished[t.id] = outcome == assent.Committed
+		e.log[t.id] = &logged{outcome: outcome}
+		e.banks["bank-b"].finished[t.id] = outcome == assent.Committed
 	}
-	e.banks[0].finished[e.transfers[0].id] = true // the aborted one was refused there, and left nothing
-	e.banks[0].accounts[accountName(0)] = bank.Account{Balance: openingBalance - 250}
-	e.banks[1].accounts[accountName(1)] = bank.Account{Balance: openingBalance + 250}
+	committed := e.transfers[0].id
+	e.log[committed].owed = []string{"bank-a", "bank-b"}
+	e.banks["bank-a"].finished[committed] = true // the aborted one was refused there, and left nothing
+	e.banks["bank-a"].accounts[accountName(0)] = bank.Account{Balance: openingBalance - 250}
+	e.banks["bank-b"].accounts[accountName(1)] = bank.Account{Balance: openingBalance + 250}
+	return e
+}
+
+// evidenceOf is that of no transfers.
+func evidenceOf(places []place) *evidence {
+	e := &evidence{places: places, log: make(map[assent.ID]*logged), banks: make(map[string]*testimony)}
+	for _, p := range places {
+		if e.banks[p.bank] == nil {
+			e.banks[p.bank] = &testimony{accounts: make(map[string]bank.Account), finished: make(map[assent.ID]bool)}
+		}
+		e.banks[p.bank].accounts[p.account] = bank.Account{Balance: openingBalance}
+	}
 	return e
 }
 
@@ -60,53 +69,68 @@ func TestCheckFinds(t *testing.T) {
 			"transaction %c: its client was told committed, the log says undecided",
 		},
 		"a log that decided otherwise": {
-			func(e *evidence) { e.log[e.transfers[0].id] = assent.Aborted },
+			func(e *evidence) { e.log[e.transfers[0].id].outcome = assent.Aborted },
 			"transaction %c: its client was told committed, the log says aborted",
 		},
 		"a transaction that nobody submitted": {
-			func(e *evidence) { e.log[stranger] = assent.Aborted },
+			func(e *evidence) { e.log[stranger] = &logged{outcome: assent.Aborted} },
 			"transaction " + stranger.String() + ": the log has it, and no client submitted it",
 		},
 		"a commit that a bank lost": {
-			func(e *evidence) { delete(e.banks[0].finished, e.transfers[0].id) },
+			func(e *evidence) { delete(e.banks["bank-a"].finished, e.transfers[0].id) },
 			"transaction %c: its client was told committed, bank-a has not applied it",
 		},
 		"a commit that a bank rolled back": {
-			func(e *evidence) { e.banks[1].finished[e.transfers[0].id] = false },
+			func(e *evidence) { e.banks["bank-b"].finished[e.transfers[0].id] = false },
 			"transaction %c: its client was told committed, bank-b has rolled it back",
 		},
 		"an abort that a bank committed": {
-			func(e *evidence) { e.banks[1].finished[e.transfers[1].id] = true },
+			func(e *evidence) { e.banks["bank-b"].finished[e.transfers[1].id] = true },
 			"transaction %a: its client was told aborted, bank-b has committed it",
 		},
 		"a bank that finished a stranger": {
-			func(e *evidence) { e.banks[0].finished[stranger] = false },
+			func(e *evidence) { e.banks["bank-a"].finished[stranger] = false },
 			"transaction " + stranger.String() + ": bank-a has finished it, and no client submitted it",
 		},
 		"a bank in doubt": {
-			func(e *evidence) { e.banks[0].prepared = []assent.ID{e.transfers[0].id} },
+			func(e *evidence) { e.banks["bank-a"].prepared = []assent.ID{e.transfers[0].id} },
 			"transaction %c: bank-a is in doubt about it",
 		},
 		"holds that were left": {
 			func(e *evidence) {
-				e.banks[1].accounts[accountName(5)] = bank.Account{Balance: openingBalance, Outgoing: 1}
+				e.banks["bank-b"].accounts[accountName(5)] = bank.Account{Balance: openingBalance, Outgoing: 1}
 			},
 			"account-005 of bank-b has holds for no transaction",
 		},
 		"money that is gone": {
-			func(e *evidence) { e.banks[1].accounts[accountName(1)] = bank.Account{Balance: openingBalance} },
+			func(e *evidence) { e.banks["bank-b"].accounts[accountName(1)] = bank.Account{Balance: openingBalance} },
 			"the banks had 200000.00 together, and have 199997.50",
 		},
 		"money on the wrong account": {
 			func(e *evidence) {
-				e.banks[1].accounts[accountName(1)] = bank.Account{Balance: openingBalance}
-				e.banks[1].accounts[accountName(2)] = bank.Account{Balance: openingBalance + 250}
+				e.banks["bank-b"].accounts[accountName(1)] = bank.Account{Balance: openingBalance}
+				e.banks["bank-b"].accounts[accountName(2)] = bank.Account{Balance: openingBalance + 250}
 			},
 			"account-001 of bank-b has 1000.00; the committed transfers make it 1002.50",
 		},
 		"an account too many": {
-			func(e *evidence) { e.banks[0].accounts["mallory"] = bank.Account{} },
-			"bank-a has 101 accounts, and had 100",
+			func(e *evidence) { e.banks["bank-a"].accounts["mallory"] = bank.Account{} },
+			"mallory is at bank-a, where it does not belong",
+		},
+		"an account that is gone": {
+			func(e *evidence) { delete(e.banks["bank-a"].accounts, accountName(7)) },
+			"account-007 is not at bank-a, where it belongs",
+		},
+		"a log without a bank's yes": {
+			func(e *evidence) { e.log[e.transfers[0].id].owed = []string{"bank-a"} },
+			"transaction %c: bank-b has committed it, and the log does not have its yes",
+		},
+		"a log in which a bank was never asked": {
+			func(e *evidence) {
+				e.log[e.transfers[0].id].owed = []string{"bank-a"}
+				delete(e.banks["bank-b"].finished, e.transfers[0].id)
+			},
+			"transaction %c: its client was told committed, the log does not have the yes of bank-b",
 		},
 		"an open transaction":    {func(e *evidence) { e.open = 1 }, "1 transactions are open in the log"},
 		"a coordinator in doubt": {func(e *evidence) { e.inDoubt = 2 }, "2 branches are in doubt, says the coordinator"},
@@ -133,12 +157,14 @@ func TestEuros(t *testing.T) {
 
 func TestTransfersFollowTheSeed(t *testing.T) {
 	overdrawn := 0
+	const total = 1_000_000_00
+	newTransfer := func(seed uint64, i int) transfer { return newTransfer(seed, i, total, (&twoBanks{}).pair) }
 	for i := range 1000 {
 		a, b := newTransfer(7, i), newTransfer(7, i)
 		if a != b {
 			t.Fatalf("transfer %d is %+v and %+v", i, a, b)
 		}
-		if a.cents > 2*accountsPerBank*openingBalance {
+		if a.cents > total {
 			overdrawn++
 		}
 		if a.cents < 1 {

@@ -29,8 +29,11 @@ type cluster struct {
 	family   *family
 	// serves are the coordinators; a single one is the NATS server too.
 	serves []*process
-	banks  [2]*process
+	// banks hold the accounts: those of the scene, in order, and later those that it adds.
+	banks  []*process
+	scene  scene
 	nats   *embedded.Server // of several coordinators; it is not to fail
+	global []string         // the flags of every process
 	nc     *nats.Conn
 	lead   *lead
 }
@@ -39,7 +42,10 @@ type cluster struct {
 const serveName = "assent serve"
 
 func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster, error) {
-	c := &cluster{dir: dir, subjects: messages.Subjects{Prefix: cfg.Prefix}}
+	c := &cluster{
+		dir: dir, subjects: messages.Subjects{Prefix: cfg.Prefix}, scene: newScene(cfg),
+		global: []string{"--prefix", cfg.Prefix, "--log-level", cfg.LogLevel},
+	}
 	if cfg.Coordinators > 1 {
 		var err error
 		if c.nats, err = embedded.Start(embedded.Config{Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0"}); err != nil {
@@ -53,16 +59,19 @@ func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster
 		}
 		c.url = "nats://" + address
 	}
-	global := []string{"--prefix", cfg.Prefix, "--log-level", cfg.LogLevel}
 	c.family = newFamily(cfg.Exe, died)
 	for i := range max(cfg.Coordinators, 1) {
-		c.serves = append(c.serves, c.coordinator(i, global))
+		c.serves = append(c.serves, c.coordinator(i))
 	}
-	for i, name := range bankNames {
-		c.banks[i] = c.family.process(name, filepath.Join(dir, name+".log"),
-			append([]string{"bank", "--server", c.url, "--name", name, "--file", c.bankFile(name), "--remember", remember.String()}, global...)...)
-	}
-	return c, nil
+	return c, c.scene.cast(c)
+}
+
+// bank makes the process of one more bank, with flags of its own.
+func (c *cluster) bank(name string, flags ...string) *process {
+	args := []string{"bank", "--server", c.url, "--name", name, "--file", c.bankFile(name), "--remember", remember.String()}
+	p := c.family.process(name, filepath.Join(c.dir, name+".log"), slices.Concat(args, flags, c.global)...)
+	c.banks = append(c.banks, p)
+	return p
 }
 
 // remember is how long the log and the banks keep what the check wants to know: longer than any demo takes.
@@ -71,20 +80,20 @@ const remember = 24 * time.Hour
 func (c *cluster) bankFile(name string) string { return filepath.Join(c.dir, name+".db") }
 
 // coordinator is the i-th: one that is a server too if it is the only one.
-func (c *cluster) coordinator(i int, global []string) *process {
+func (c *cluster) coordinator(i int) *process {
 	if c.nats == nil {
 		return c.family.process(serveName, filepath.Join(c.dir, "serve.log"), append([]string{"serve", "--listen", strings.TrimPrefix(c.url, "nats://"),
-			"--data", filepath.Join(c.dir, "serve"), "--history", remember.String()}, global...)...)
+			"--data", filepath.Join(c.dir, "serve"), "--history", remember.String()}, c.global...)...)
 	}
 	name := fmt.Sprintf("coordinator-%d", i+1)
 	return c.family.process(name, filepath.Join(c.dir, name+".log"),
-		append([]string{"serve", "--server", c.url, "--assume-sync", "--name", name, "--history", remember.String()}, global...)...)
+		append([]string{"serve", "--server", c.url, "--assume-sync", "--name", name, "--history", remember.String()}, c.global...)...)
 }
 
 // describe tells which process is which.
 func (c *cluster) describe() string {
 	var text strings.Builder
-	for _, p := range slices.Concat(c.serves, c.banks[:]) {
+	for _, p := range slices.Concat(c.serves, c.banks) {
 		is := " "
 		if text.Len() == 0 {
 			is = " is process "
@@ -129,16 +138,22 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.until(ctx, func() bool {
-		var list coordinator.ParticipantsResponse
-		ready := 0
-		if c.ask(ctx, "participants", nil, &list) == nil {
-			for _, p := range list.Participants {
-				ready += min(p.Instances, 1)
-			}
-		}
-		return ready == len(c.banks)
-	})
+	if err := c.until(ctx, func() bool { return c.takePart(ctx) == len(c.banks) }); err != nil {
+		return err
+	}
+	return c.scene.set(ctx, c)
+}
+
+// takePart counts the participants of which there is an instance.
+func (c *cluster) takePart(ctx context.Context) (n int) {
+	var list coordinator.ParticipantsResponse
+	if c.ask(ctx, "participants", nil, &list) != nil {
+		return 0
+	}
+	for _, p := range list.Participants {
+		n += min(p.Instances, 1)
+	}
+	return n
 }
 
 const (
@@ -187,7 +202,7 @@ const askPatience = 10 * time.Second
 // stop ends all processes in order: the banks first, they want to say good-bye.
 func (c *cluster) stop() error {
 	var errs []error
-	for _, p := range slices.Concat(c.banks[:], c.serves) {
+	for _, p := range slices.Concat(c.banks, c.serves) {
 		errs = append(errs, p.stop(stopPatience))
 	}
 	return errors.Join(errs...)
@@ -200,7 +215,7 @@ func (c *cluster) killAll() {
 	if c.nc != nil {
 		c.nc.Close()
 	}
-	for _, p := range slices.Concat(c.banks[:], c.serves) {
+	for _, p := range slices.Concat(c.banks, c.serves) {
 		_ = p.kill() // it has ended, or cannot be ended by anybody
 	}
 	c.family.close()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/assent-tx/assent/examples/bank"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -49,14 +48,6 @@ const (
 	// MaxCoordinators is more than anybody needs.
 	MaxCoordinators = 5
 )
-
-// The banks, and what each begins with.
-const (
-	accountsPerBank = 100
-	openingBalance  = 1000_00
-)
-
-var bankNames = [2]string{"bank-a", "bank-b"}
 
 // MismatchError says what does not agree. The data directory is kept.
 type MismatchError struct {
@@ -163,9 +154,6 @@ func finish(cfg *Config, dir string, err error) error {
 
 // show is the demo on a cluster that has not been started.
 func (c *cluster) show(ctx context.Context, cfg *Config) (*Report, error) {
-	if err := c.openAccounts(); err != nil {
-		return nil, err
-	}
 	if err := c.start(ctx); err != nil {
 		return nil, err
 	}
@@ -174,7 +162,7 @@ func (c *cluster) show(ctx context.Context, cfg *Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Event("all transfers have ended; asking the clients, the log and both banks")
+	cfg.Event("all transfers have ended; asking the clients, the log and the banks")
 	e, err := c.gather(ctx, cfg, l)
 	if err != nil {
 		return nil, err
@@ -185,26 +173,3 @@ func (c *cluster) show(ctx context.Context, cfg *Config) (*Report, error) {
 	}
 	return report, nil
 }
-
-func (c *cluster) openAccounts() error {
-	for _, name := range bankNames {
-		store, err := bank.Open(c.bankFile(name), 0)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(store.OpenAccounts(openingBalance, accountNames()...), store.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func accountNames() []string {
-	names := make([]string, accountsPerBank)
-	for i := range names {
-		names[i] = accountName(i)
-	}
-	return names
-}
-
-func accountName(i int) string { return fmt.Sprintf("account-%03d", i) }

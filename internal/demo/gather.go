@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,11 +19,21 @@ import (
 
 // evidence is what everybody says, each for itself.
 type evidence struct {
-	transfers []transfer                   // the clients
-	log       map[assent.ID]assent.Outcome // the log's transactions, as a reader of its own folds them
-	open      int                          // transactions that the log has not ended
-	inDoubt   int                          // branches whose participant does not know the outcome, as the coordinator sees it
-	banks     [2]testimony
+	places    []place               // where money was in the beginning, openingBalance each
+	transfers []transfer            // the clients
+	log       map[assent.ID]*logged // the log's transactions, as a reader of its own folds them
+	open      int                   // transactions that the log has not ended
+	inDoubt   int                   // branches whose participant does not know the outcome, as the coordinator sees it
+	banks     map[string]*testimony
+	// owners say at which bank an account belongs of which the place does not say it: the ring.
+	owners map[string]string
+}
+
+// logged is what the log says of a transaction.
+type logged struct {
+	outcome assent.Outcome
+	// owed are the participants that were sent a commit, because they had voted yes.
+	owed []string
 }
 
 // testimony is what stands in a bank's file.
@@ -37,7 +48,10 @@ const quietPatience = 30 * time.Second
 
 // gather asks everybody. It stops the processes: the files are read when nobody writes them.
 func (c *cluster) gather(ctx context.Context, cfg *Config, l *load) (*evidence, error) {
-	e := &evidence{transfers: l.transfers, log: make(map[assent.ID]assent.Outcome)}
+	e := &evidence{
+		places: c.scene.places(), transfers: l.transfers,
+		log: make(map[assent.ID]*logged), banks: make(map[string]*testimony),
+	}
 	if err := c.untilQuiet(ctx); err != nil {
 		return nil, err
 	}
@@ -51,6 +65,9 @@ func (c *cluster) gather(ctx context.Context, cfg *Config, l *load) (*evidence, 
 	if err := c.readLog(ctx, e); err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
+	if err := c.scene.witness(ctx, c, e); err != nil {
+		return nil, err
+	}
 	if err := c.stop(); err != nil {
 		return nil, err
 	}
@@ -59,9 +76,9 @@ func (c *cluster) gather(ctx context.Context, cfg *Config, l *load) (*evidence, 
 			return nil, err
 		}
 	}
-	for i, name := range bankNames {
+	for _, p := range c.banks {
 		var err error
-		if e.banks[i], err = readBank(ctx, c.bankFile(name)); err != nil {
+		if e.banks[p.name], err = readBank(ctx, c.bankFile(p.name)); err != nil {
 			return nil, err
 		}
 	}
@@ -138,18 +155,34 @@ func (c *cluster) readMessage(shard int, msg jetstream.Msg, fold *protocol.Fold,
 	kind, participant := c.subjects.ParseLog(shard, msg.Subject())
 	err = fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, msg.Data())
 	for _, effect := range fold.Take() {
-		if effect.Kind == protocol.Decided {
-			e.log[effect.Tx] = effect.Outcome
-		}
+		e.note(&effect)
 	}
 	return err
 }
 
-func readBank(ctx context.Context, file string) (t testimony, err error) {
+// note takes what the fold gives for a record of the log.
+func (e *evidence) note(effect *protocol.Effect) {
+	if effect.Kind != protocol.Decided && effect.Kind != protocol.Send {
+		return
+	}
+	if e.log[effect.Tx] == nil {
+		e.log[effect.Tx] = &logged{}
+	}
+	l := e.log[effect.Tx]
+	switch {
+	case effect.Kind == protocol.Decided:
+		l.outcome = effect.Outcome
+	case effect.Outcome == assent.Committed && !slices.Contains(l.owed, effect.Participant):
+		l.owed = append(l.owed, effect.Participant)
+	}
+}
+
+func readBank(ctx context.Context, file string) (*testimony, error) {
 	store, err := bank.Open(file, 0)
 	if err != nil {
-		return t, err
+		return nil, err
 	}
+	t := &testimony{}
 	var errs [3]error
 	t.accounts, errs[0] = store.Accounts()
 	t.finished, errs[1] = store.Finished()

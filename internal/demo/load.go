@@ -6,103 +6,75 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/assent-tx/assent"
-	"github.com/assent-tx/assent/examples/bank"
 )
 
-// transfer moves cents from an account of one bank to one of the other, and is what its client learnt.
-type transfer struct {
-	payer    int // the bank that pays; the other one receives
-	from, to string
-	cents    int64
-
-	id           assent.ID
-	began, ended time.Time
-	outcome      assent.Outcome
-	err          error // why the outcome is not known
-}
-
-// newTransfer makes the i-th transfer of a seed. One in twenty is for more than any account can ever hold.
-func newTransfer(seed uint64, i int) transfer {
-	random := rand.New(rand.NewPCG(seed, uint64(i)))
-	t := transfer{
-		payer: random.IntN(2),
-		from:  accountName(random.IntN(accountsPerBank)),
-		to:    accountName(random.IntN(accountsPerBank)),
-		cents: 1 + random.Int64N(200_00),
-	}
-	if random.IntN(20) == 0 {
-		t.cents += 2 * accountsPerBank * openingBalance
-	}
-	return t
-}
-
-// enlist puts both sides of the transfer into a transaction.
-func (t *transfer) enlist(tx *assent.Tx) {
-	tx.Enlist(bankNames[t.payer], bank.Entry{Account: t.from, Cents: -t.cents})
-	tx.Enlist(bankNames[1-t.payer], bank.Entry{Account: t.to, Cents: t.cents})
-}
-
-// load is all the transfers, under way.
+// load is all the transfers, under way, and what happens meanwhile.
 type load struct {
-	transfers []transfer
+	transfers []transfer // those that have begun are final when the load is over
 	client    *assent.Client
-	faults    *faults
-	ended     atomic.Int64
+	pace      *pace
+	script    *script
 	seconds   float64
 }
 
 // commitPatience is how long a client waits for an outcome before it goes on and asks again later.
 const commitPatience = 10 * time.Second
 
-// load runs all transfers while the faults happen, and then asks for every outcome that was not learnt.
+// load runs transfers while things happen, and then asks for every outcome that was not learnt.
 func (c *cluster) load(ctx context.Context, cfg *Config) (*load, error) {
 	client, err := assent.New(c.nc, assent.Config{Prefix: cfg.Prefix}) //nolint:contextcheck // a client ends with Close
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	l := &load{transfers: make([]transfer, cfg.Transfers), client: client, faults: c.plan(cfg)}
+	l := &load{client: client, pace: newPace(), script: c.scene.script(c)}
+	l.transfers = make([]transfer, l.script.most(cfg))
+	total := int64(len(c.scene.places())) * openingBalance
 	for i := range l.transfers {
-		l.transfers[i] = newTransfer(cfg.Seed, i)
+		l.transfers[i] = newTransfer(cfg.Seed, i, total, c.scene.pair)
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	defer context.AfterFunc(ctx, func() { l.pace.finish(0) })()
 	began := time.Now()
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := l.faults.run(ctx); err != nil {
-			fail(err)
-		}
-	})
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		each(cfg.Concurrency, len(l.transfers), func(i int) { l.run(ctx, i) })
-		running.Wait()
+		l.run(ctx, cfg, fail)
 	}()
 	l.watch(cfg, ended)
 	l.seconds = time.Since(began).Seconds()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	begun, _ := l.pace.now()
+	l.transfers = l.transfers[:begun]
 	l.settle(ctx)
 	return l, context.Cause(ctx)
 }
 
-// each calls do for 0 to n-1, so many at once.
-func each(concurrency, n int, do func(i int)) {
-	var next atomic.Int64
+// run is the clients, and the script beside them, until both are through.
+func (l *load) run(ctx context.Context, cfg *Config, fail context.CancelCauseFunc) {
 	var running sync.WaitGroup
-	for range min(concurrency, n) {
+	running.Go(func() {
+		if err := l.script.play(ctx, l.pace, cfg); err != nil {
+			fail(err)
+		}
+	})
+	for range min(cfg.Concurrency, len(l.transfers)) {
 		running.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				do(i)
+			for {
+				i, ok := l.pace.next()
+				if !ok || ctx.Err() != nil {
+					return
+				}
+				l.transfers[i].run(ctx, l.client)
+				l.pace.end()
 			}
 		})
 	}
@@ -110,31 +82,14 @@ func each(concurrency, n int, do func(i int)) {
 }
 
 // run is one transfer, as its client sees it.
-func (l *load) run(ctx context.Context, i int) {
-	if !l.faults.pass(ctx, i) {
-		return
-	}
-	t := &l.transfers[i]
-	tx := l.client.Begin()
+func (t *transfer) run(ctx context.Context, client *assent.Client) {
+	tx := client.Begin()
 	t.id, t.began = tx.ID(), time.Now()
 	t.enlist(tx)
 	waiting, cancel := context.WithTimeout(ctx, commitPatience)
 	defer cancel()
 	t.learn(tx.Commit(waiting))
-	t.ended = time.Now()
-	l.faults.reach(int(l.ended.Add(1)))
-}
-
-// learn takes Commit's answer.
-func (t *transfer) learn(err error) {
-	switch {
-	case err == nil:
-		t.outcome, t.err = assent.Committed, nil
-	case errors.Is(err, assent.ErrAborted):
-		t.outcome, t.err = assent.Aborted, nil
-	default:
-		t.outcome, t.err = assent.Undecided, err
-	}
+	t.last, t.ended = tx.ID(), time.Now()
 }
 
 // watch reports until the load has ended.
@@ -143,20 +98,21 @@ func (l *load) watch(cfg *Config, ended <-chan struct{}) {
 	defer ticker.Stop()
 	for over := false; !over; {
 		select {
-		case event := <-l.faults.events:
+		case event := <-l.script.events:
 			cfg.Event(event)
 		case <-ticker.C:
 		case <-ended:
 			over = true
 		}
-		cfg.Progress(int(l.ended.Load()), len(l.transfers))
+		_, done := l.pace.now()
+		cfg.Progress(done, len(l.transfers))
 	}
-	for len(l.faults.events) > 0 {
-		cfg.Event(<-l.faults.events)
+	for len(l.script.events) > 0 {
+		cfg.Event(<-l.script.events)
 	}
 }
 
-// settlePatience is how long the outcomes may take that were not learnt while processes were killed.
+// settlePatience is how long the outcomes may take that were not learnt while things happened.
 const settlePatience = 40 * time.Second
 
 // settle asks for the outcomes that are not known, by id. What never reached the log is submitted again, under the same
@@ -184,4 +140,18 @@ func (l *load) settle(ctx context.Context) {
 			t.err = fmt.Errorf("%w (before: %w)", err, t.err)
 		}
 	})
+}
+
+// each calls do for 0 to n-1, so many at once.
+func each(concurrency, n int, do func(i int)) {
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(concurrency, n) {
+		running.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	running.Wait()
 }

@@ -36,9 +36,10 @@ type Report struct {
 	Faults []FaultReport `json:"-"`
 }
 
-// BankTotal is one bank's sum, in cents.
+// BankTotal is one bank's accounts in the end, and its sums, in cents. Before is 0 where accounts do not stay with a bank.
 type BankTotal struct {
 	Name          string
+	Accounts      int
 	Before, After int64
 }
 
@@ -53,7 +54,7 @@ type FaultReport struct {
 }
 
 func newReport(e *evidence, l *load) *Report {
-	r := &Report{Submitted: len(e.transfers), InDoubt: e.held(), Kills: len(l.faults.list), Seconds: round(l.seconds, 3)}
+	r := &Report{Submitted: len(e.transfers), InDoubt: e.held(), Seconds: round(l.seconds, 3)}
 	for i := range e.transfers {
 		switch e.transfers[i].outcome {
 		case assent.Committed:
@@ -66,18 +67,28 @@ func newReport(e *evidence, l *load) *Report {
 	}
 	r.TotalBefore, r.TotalAfter = e.totals()
 	r.TPS = round(float64(r.Committed+r.Aborted)/l.seconds, 1)
-	for i := range e.banks {
-		r.Banks = append(r.Banks, BankTotal{bankNames[i], accountsPerBank * openingBalance, e.banks[i].total()})
+	for _, name := range e.names() {
+		r.Banks = append(r.Banks, BankTotal{name, len(e.banks[name].accounts), e.opened(name), e.banks[name].total()})
 	}
-	for _, f := range l.faults.list {
-		again, settled := f.recovery(l.transfers)
-		r.Faults = append(r.Faults, FaultReport{f.victim.name, f.percent, again, settled})
-		if f.leads {
-			r.RecoveryMS = max(r.RecoveryMS, round(float64(again)/float64(time.Millisecond), 1))
+	for _, a := range l.script.acts {
+		if k, ok := a.(*kill); ok {
+			r.killed(k, l.transfers)
 		}
 	}
 	return r
 }
+
+// killed adds what came of a kill.
+func (r *Report) killed(k *kill, transfers []transfer) {
+	again, settled := k.recovery(transfers)
+	r.Kills++
+	r.Faults = append(r.Faults, FaultReport{k.victim.name, k.percent, again, settled})
+	if k.leads {
+		r.RecoveryMS = max(r.RecoveryMS, round(milliseconds(again), 1))
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func round(x float64, digits int) float64 {
 	scale := math.Pow10(digits)
