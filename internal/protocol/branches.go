@@ -19,6 +19,9 @@ import "github.com/assent-tx/assent/messages"
 //
 // Several instances share one store and know nothing of each other, so a done must not promise too much: it covers
 // the effects that came before the handler's call began, and no yes that is newer.
+//
+// A participant that is a node of a group claims the partitions of a branch before its handler is asked, and answers
+// WrongOwner in the handler's place when it does not own them. BranchesConfig.Leaves tells when the claim is of no more use.
 type Branches struct {
 	cfg      BranchesConfig
 	branches map[messages.ID]*branch
@@ -37,38 +40,8 @@ type BranchesConfig struct {
 	Doubt, MaxDoubt int64
 	// Working is the time after which a participant that still applies an outcome tells the leader so. Default 500.
 	Working int64
-}
-
-// StepKind is what a Step asks of the owner of Branches.
-type StepKind uint8
-
-// The steps.
-const (
-	// AskPrepare: call the handler's Prepare, and tell Prepared what it said.
-	AskPrepare StepKind = iota + 1
-	// AskFinish: call the handler's Commit or Rollback, by Outcome, and tell Applied what it said.
-	AskFinish
-	// CastVote: append Vote (with Reason) to the log of Shard, and tell Voted when the log has it.
-	CastVote
-	// AckPrepare: the prepare delivered with Token needs no redelivery any more.
-	AckPrepare
-	// SendDone: answer Done to Reply.
-	SendDone
-)
-
-// Step is what Branches wants done. It performs nothing itself.
-type Step struct {
-	Kind    StepKind
-	Tx      messages.ID
-	Shard   int
-	Vote    messages.Vote
-	Outcome messages.Outcome
-	Reason  string
-	Held    bool
-	Reply   string
-	Done    messages.Done
-	Token   any
-	Expires int64
+	// Leaves has a LeaveBranch emitted for each branch that is over.
+	Leaves bool
 }
 
 type branch struct {
@@ -86,6 +59,8 @@ type branch struct {
 	reason  string
 	// held: the no is not a refusal, so something may be held here.
 	held bool
+	// wrongOwner goes with the no. Invariant: only a no that is held has it.
+	wrongOwner uint64
 	// voting: a vote is on its way to the log. Invariant: at most one is.
 	voting bool
 	// stored: the log has the vote, votedAt is its newest sequence.
@@ -194,6 +169,19 @@ func (b *Branches) Prepared(tx messages.ID, vote messages.Vote, reason string, n
 	}
 }
 
+// WrongOwner takes, in place of the handler's answer to Prepare, that this node does not own a key of the branch in the ring of
+// an epoch, which is not 0. That is a no at once; it is held, since a node that was there before under this name may have
+// prepared the branch.
+func (b *Branches) WrongOwner(tx messages.ID, epoch uint64, reason string) {
+	br := b.answered(tx)
+	if br.outcome != messages.Undecided {
+		b.apply(tx, br)
+		return
+	}
+	br.wrongOwner = epoch
+	b.abandon(tx, br, reason)
+}
+
 // answered ends a handler's call.
 func (b *Branches) answered(tx messages.ID) *branch {
 	br := b.branches[tx]
@@ -206,7 +194,7 @@ func (b *Branches) answered(tx messages.ID) *branch {
 
 func (b *Branches) cast(tx messages.ID, br *branch) {
 	br.voting = true
-	b.emit(Step{Kind: CastVote, Tx: tx, Shard: br.shard, Vote: br.vote, Reason: br.reason, Held: br.held})
+	b.emit(Step{Kind: CastVote, Tx: tx, Shard: br.shard, Vote: br.vote, Reason: br.reason, Held: br.held, WrongOwner: br.wrongOwner})
 }
 
 // Voted says that the log has the vote which was cast last, at sequence (0 when that is not known). It may come after
@@ -223,6 +211,9 @@ func (b *Branches) Voted(tx messages.ID, sequence uint64, now int64) {
 	}
 	if br.vote != messages.VoteYes {
 		delete(b.branches, tx)
+		if !br.held {
+			b.leave(tx)
+		}
 		return
 	}
 	b.wake(tx, br, now+min(b.cfg.Doubt<<min(br.doubts, 16), b.cfg.MaxDoubt))
@@ -315,6 +306,13 @@ func (b *Branches) Applied(tx messages.ID, applied bool, heuristic string, now i
 func (b *Branches) settle(tx messages.ID, s settledBranch) {
 	b.settled.add(tx, s)
 	delete(b.branches, tx)
+	b.leave(tx)
+}
+
+func (b *Branches) leave(tx messages.ID) {
+	if b.cfg.Leaves {
+		b.emit(Step{Kind: LeaveBranch, Tx: tx})
+	}
 }
 
 // sendDone answers an effect; a rollback that none asked for has no reply.

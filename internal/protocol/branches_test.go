@@ -28,6 +28,8 @@ type shell struct {
 	expires     map[messages.ID]int64
 	decided     map[messages.ID]bool
 	voted       map[messages.ID]bool // the log has a vote
+	// claimed are the branches that were asked for, and not left since; holds are those of which the handler may hold something.
+	claimed, holds map[messages.ID]bool
 }
 
 type shellCall struct {
@@ -38,10 +40,11 @@ type shellCall struct {
 
 func newShell(t *rapid.T) *shell {
 	return &shell{
-		t: t, b: NewBranches(BranchesConfig{Retry: 10, MaxRetry: 100, Doubt: 50, MaxDoubt: 400, Working: 20}), now: 1000,
+		t: t, b: NewBranches(BranchesConfig{Retry: 10, MaxRetry: 100, Doubt: 50, MaxDoubt: 400, Working: 20, Leaves: true}), now: 1000,
 		owed: map[int]messages.ID{}, acked: map[int]messages.ID{}, calls: map[messages.ID]*shellCall{},
 		votes: map[messages.ID]messages.Vote{}, effects: map[messages.ID]map[messages.Outcome]uint64{},
 		seen: map[messages.ID]uint64{}, expires: map[messages.ID]int64{}, decided: map[messages.ID]bool{}, voted: map[messages.ID]bool{},
+		claimed: map[messages.ID]bool{}, holds: map[messages.ID]bool{},
 	}
 }
 
@@ -58,7 +61,16 @@ func (s *shell) take() {
 			}
 			s.calls[step.Tx] = &shellCall{step.Kind, step.Outcome, s.seen[step.Tx]}
 			s.decided[step.Tx] = s.decided[step.Tx] || step.Kind == AskFinish
+			s.claimed[step.Tx] = s.claimed[step.Tx] || step.Kind == AskPrepare
+		case LeaveBranch:
+			if s.calls[step.Tx] != nil || s.holds[step.Tx] {
+				s.t.Fatalf("%s is left while the handler is called for it (%v) or holds it (%v)", step.Tx, s.calls[step.Tx], s.holds[step.Tx])
+			}
+			delete(s.claimed, step.Tx)
 		case CastVote:
+			if step.WrongOwner != 0 && (step.Vote != messages.VoteNo || !step.Held) {
+				s.t.Fatalf("wrong owner with %+v", step)
+			}
 			if _, under := s.votes[step.Tx]; under || s.calls[step.Tx] != nil {
 				s.t.Fatalf("a vote for %s beside another, or while the handler runs", step.Tx)
 			}
@@ -122,11 +134,17 @@ func (s *shell) answer(tx messages.ID, c *shellCall, fails bool) {
 	delete(s.calls, tx)
 	switch {
 	case c.kind == AskFinish:
+		s.holds[tx] = s.holds[tx] && fails
 		s.b.Applied(tx, !fails, "", s.now)
+	case fails && rapid.Bool().Draw(s.t, "wrong owner"):
+		s.b.WrongOwner(tx, 7, "wrong owner")
 	case fails:
+		s.holds[tx] = true // perhaps: it may have failed after it was durable
 		s.b.Prepared(tx, 0, "failed", s.now)
 	default:
-		s.b.Prepared(tx, messages.Vote(rapid.IntRange(1, 3).Draw(s.t, "vote")), "", s.now)
+		vote := messages.Vote(rapid.IntRange(1, 3).Draw(s.t, "vote"))
+		s.holds[tx] = vote == messages.VoteYes
+		s.b.Prepared(tx, vote, "", s.now)
 	}
 }
 
@@ -146,6 +164,15 @@ func (s *shell) stored(tx messages.ID) {
 	s.b.Voted(tx, s.sequence, s.now)
 }
 
+// heard: another instance has applied the outcome of a branch, in the store that they share.
+func (s *shell) heard(tx messages.ID, covers uint64) {
+	before, _ := s.b.Len()
+	s.b.Heard(tx, covers)
+	if after, _ := s.b.Len(); after < before {
+		s.holds[tx] = false
+	}
+}
+
 func (s *shell) effect(tx messages.ID) {
 	outcome := messages.Outcome(1 + tx[15]%2)
 	if rapid.IntRange(0, 9).Draw(s.t, "presumed") == 0 {
@@ -162,7 +189,8 @@ func (s *shell) effect(tx messages.ID) {
 
 // TestBranchesProperty: whatever comes, in whatever order, the handler's calls for one transaction never overlap, votes go one
 // at a time, nothing is acknowledged early or twice, no done promises too much; and once all is quiet every effect that is sent
-// again has had its done, every delivery that was kept is acknowledged, and only what is in doubt is still in hand.
+// again has had its done, every delivery that was kept is acknowledged, and only what is in doubt is still in hand. No branch is
+// left while the handler may hold something of it; all of them are, once their outcomes have come.
 func TestBranchesProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newShell(t)
@@ -178,7 +206,7 @@ func TestBranchesProperty(t *testing.T) {
 				}
 			},
 			"heard": func(t *rapid.T) {
-				s.b.Heard(s.tx("heard"), uint64(rapid.IntRange(0, int(s.sequence)).Draw(t, "covers")))
+				s.heard(s.tx("heard"), uint64(rapid.IntRange(0, int(s.sequence)).Draw(t, "covers")))
 			},
 			"answer": func(t *rapid.T) {
 				if tx := s.tx("answer"); s.calls[tx] != nil {
@@ -225,6 +253,27 @@ func (s *shell) quiet() {
 		}
 	}
 	s.redeliver()
+	s.leave()
+}
+
+// leave lets everything be rolled back: no branch stays claimed.
+func (s *shell) leave() {
+	for n := range 3 {
+		tx := messages.ID{6: 0x70, 8: 0x80, 15: byte(n + 1)}
+		for _, outcome := range []messages.Outcome{messages.Aborted, messages.Committed} {
+			s.sequence++
+			s.seen[tx] = s.sequence
+			s.b.Outcome(outcome, &messages.Effect{Tx: tx, Vote: s.sequence}, 0, "leader", s.now)
+			s.take()
+			for c := s.calls[tx]; c != nil; c = s.calls[tx] {
+				s.answer(tx, c, false)
+				s.take()
+			}
+		}
+		if s.claimed[tx] {
+			s.t.Fatalf("%s is never left", tx)
+		}
+	}
 }
 
 // redeliver brings what was not acknowledged once more: now there is room for it.

@@ -89,12 +89,14 @@ func (in *instance) run(c command) (out []string) {
 		in.now = c.number("now")
 	case "configure":
 		*b = *NewBranches(BranchesConfig{Retry: c.number("retry"), MaxRetry: c.number("max-retry"), Doubt: c.number("doubt"),
-			MaxDoubt: c.number("max-doubt"), Working: c.number("working")})
+			MaxDoubt: c.number("max-doubt"), Working: c.number("working"), Leaves: c.number("leaves") == 1})
 	case "prepare":
 		b.Prepare(tx, 0, c.number("expires"), in.now, c.fields["token"])
 	case "prepared":
 		vote := map[string]messages.Vote{"yes": messages.VoteYes, "no": messages.VoteNo, "read-only": messages.VoteReadOnly}[c.word(2)]
 		b.Prepared(tx, vote, reason, in.now)
+	case "wrong-owner":
+		b.WrongOwner(tx, uint64(c.number("epoch")), reason)
 	case "voted":
 		b.Voted(tx, uint64(c.number("at")), in.now)
 	case "recall":
@@ -135,6 +137,9 @@ func (in *instance) describe(s *Step) string {
 		if s.Held {
 			text += ", held"
 		}
+		if s.WrongOwner != 0 {
+			text += fmt.Sprintf(", wrong owner in epoch %d", s.WrongOwner)
+		}
 		if s.Reason != "" {
 			text += ": " + s.Reason
 		}
@@ -150,6 +155,8 @@ func (in *instance) describe(s *Step) string {
 			text += ", heuristic: " + s.Done.Heuristic
 		}
 		return text
+	case LeaveBranch:
+		return "leave " + name
 	default:
 		return fmt.Sprintf("step %d", s.Kind)
 	}

@@ -224,6 +224,26 @@ var mutants = []struct {
 		"if done.Vote < owed.vote {", "if false {",
 		"TestFoldTranscripts/done-again",
 	},
+	{
+		"a held no is the end of a branch", "branches.go",
+		"if !br.held {", "if true {",
+		"TestBranchesProperty",
+	},
+	{
+		"an outcome is no end of a branch", "branches.go",
+		"	delete(b.branches, tx)\n	b.leave(tx)\n", "	delete(b.branches, tx)\n",
+		"TestBranchesProperty",
+	},
+	{
+		"a refusal is no end of a branch", "branches.go",
+		"		if !br.held {\n			b.leave(tx)\n		}\n", "",
+		"TestBranchesTranscripts/leave",
+	},
+	{
+		"a node asks for its handler's rollback in vain", "branches.go",
+		"	br.wrongOwner = epoch\n	b.abandon(tx, br, reason)", "	br.wrongOwner, br.vote, br.reason = epoch, messages.VoteNo, reason\n	b.cast(tx, br)",
+		"TestBranchesTranscripts/wrong-owner",
+	},
 }
 
 // TestMutants builds the package once for each mutant, the source's line replaced by an overlay, and runs the test that is
