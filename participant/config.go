@@ -22,6 +22,10 @@ type Config struct {
 	Batch   BatchHandler
 	// Prefix is the first token (or tokens) of every subject; default "assent". It must be the coordinator's.
 	Prefix string
+	// Ownership is set when the participant is a node of a group and transactions find it by key: the *router.Node, which has
+	// the participant's name. Branches are then prepared only for keys that the node owns. Handler or Batch must implement
+	// InDoubt. A node has one participant at a time. nil: the participant is asked by its name alone.
+	Ownership Ownership
 	// Concurrency is how many Prepare calls, and beside them how many Commit and Rollback calls, run at once, 1 to 4096;
 	// default 64. A Batch has one of each.
 	Concurrency int
@@ -67,7 +71,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.Log = logrus.New()
 		cfg.Log.SetOutput(io.Discard)
 	}
-	return cfg, nil
+	return cfg, cfg.checkOwnership()
 }
 
 // store is the handler, for its optional interfaces.

@@ -23,6 +23,10 @@
 //     is no error and changes nothing.
 //   - Several instances of a participant share one store; the calls for one transaction may come to different ones.
 //
+// A participant may be a node of a group, whose transactions find it by key (Config.Ownership; package router). Then it prepares
+// only for keys that the node owns, and votes no for others, so that the client asks again where they are now. What it
+// holds prepared keeps the node from handing the keys over; Ownership says how that survives a crash at each line.
+//
 // Commit and Rollback are repeated until they succeed. A resource that has decided against the outcome (an operator
 // rolled back by hand) says so with Heuristic: it is reported, and not repeated.
 package participant

@@ -28,7 +28,8 @@ const (
 type Branch struct {
 	// Tx is the transaction's id.
 	Tx messages.ID
-	// Operations are one or more, in the client's order.
+	// Operations are one or more, in the client's order. Operation.Route is the key and the group by which the client found this
+	// participant, nil when it named it.
 	Operations []messages.Operation
 	// Expires is when the transaction aborts unless it is decided, by this machine's clock.
 	Expires time.Time

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/sirupsen/logrus"
 
-	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/groupcommit"
 	"github.com/assent-tx/assent/internal/logclock"
 	"github.com/assent-tx/assent/internal/protocol"
@@ -63,12 +62,15 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 	p := &Participant{
 		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix}, instance: messages.NewID().String(),
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
-		branches: protocol.NewBranches(protocol.BranchesConfig{}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
+		branches: protocol.NewBranches(protocol.BranchesConfig{Leaves: cfg.Ownership != nil}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
 	}
 	if cfg.Batch != nil {
 		p.caller = newBatch(&cfg, p)
 	} else {
 		p.caller = newSingle(&cfg, p)
+	}
+	if cfg.Ownership != nil {
+		cfg.Ownership.Expect()
 	}
 	return p, nil
 }
@@ -133,7 +135,9 @@ func (p *Participant) open(ctx context.Context) {
 	p.dones = groupcommit.New(ctx, groupcommit.Config[struct{}]{Send: p.sendDone, MaxBytes: groupcommit.MaxBytes(p.nc)})
 }
 
-// join opens everything, in this order: outcomes first, so that what the registration makes the leaders send is heard.
+// join opens everything, in this order: what the store holds prepared keeps its partitions (see Ownership) before anything can
+// end it; then outcomes, so that what the registration makes the leaders send is heard; prepares last, so that one that
+// comes again finds its branch recalled.
 func (p *Participant) join(ctx context.Context) (leave func(context.Context), err error) {
 	var closers []func(context.Context)
 	leave = func(ctx context.Context) {
@@ -150,6 +154,10 @@ func (p *Participant) join(ctx context.Context) (leave func(context.Context), er
 			leave(ended)
 		}
 	}()
+	recalled, err := p.recallClaims(ctx)
+	if err != nil {
+		return leave, err
+	}
 	for outcome, subject := range map[messages.Outcome]string{
 		messages.Committed: p.subjects.Commits(p.cfg.Name), messages.Aborted: p.subjects.Rollbacks(p.cfg.Name),
 	} {
@@ -168,6 +176,9 @@ func (p *Participant) join(ctx context.Context) (leave func(context.Context), er
 	if err != nil {
 		return leave, err
 	}
+	if err := p.recall(ctx, recalled, len(shards)); err != nil {
+		return leave, err
+	}
 	for shard, info := range shards {
 		stop, err := p.take(ctx, shard, info)
 		if err != nil {
@@ -182,7 +193,7 @@ func (p *Participant) join(ctx context.Context) (leave func(context.Context), er
 		return leave, fmt.Errorf("participant %s: micro service: %w", p.cfg.Name, err)
 	}
 	closers = append(closers, func(context.Context) { _ = service.Stop() }) // its only error is of a connection that is gone
-	return leave, p.recall(ctx, len(shards))
+	return leave, nil
 }
 
 func (p *Participant) unsubscribe(s *nats.Subscription) {
@@ -191,22 +202,33 @@ func (p *Participant) unsubscribe(s *nats.Subscription) {
 	}
 }
 
-// recall repeats the votes of what the store holds prepared.
-func (p *Participant) recall(ctx context.Context, shards int) error {
-	store, ok := p.cfg.store().(InDoubt)
-	if !ok {
-		return nil
-	}
-	txs, err := store.InDoubt(ctx)
-	if err != nil {
-		return fmt.Errorf("participant %s: what is in doubt: %w", p.cfg.Name, err)
+// recall repeats the votes of what the store holds prepared; recalled is that, if it was asked already.
+func (p *Participant) recall(ctx context.Context, recalled []messages.ID, shards int) error {
+	if p.cfg.Ownership == nil {
+		var err error
+		if recalled, err = p.inDoubt(ctx); err != nil {
+			return err
+		}
 	}
 	p.do(func(b *protocol.Branches, _ int64) {
-		for _, tx := range txs {
+		for _, tx := range recalled {
 			b.Recall(tx, tx.Shard(shards))
 		}
 	})
 	return nil
+}
+
+// inDoubt asks the store what it holds prepared, if it can say.
+func (p *Participant) inDoubt(ctx context.Context) ([]messages.ID, error) {
+	store, ok := p.cfg.store().(InDoubt)
+	if !ok {
+		return nil, nil
+	}
+	txs, err := store.InDoubt(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("participant %s: what is in doubt: %w", p.cfg.Name, err)
+	}
+	return txs, nil
 }
 
 // takePart gives signs of life and follows the connection until ctx ends. What may wait, for a handler, the log or the
@@ -301,134 +323,4 @@ func waitFor(ctx context.Context, end func()) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// do gives an event to the branches and carries out the steps that follow.
-func (p *Participant) do(event func(b *protocol.Branches, now int64)) {
-	p.mu.Lock()
-	event(p.branches, p.clock.Now())
-	p.carryOut()
-}
-
-// carryOut carries out the branches' steps; mu is held, and given up. Votes and dones come first, and each kind leaves
-// together; what may wait for a handler's place comes then.
-func (p *Participant) carryOut() {
-	steps := p.branches.Take()
-	p.mu.Unlock()
-	if len(steps) == 0 {
-		return
-	}
-	p.votes.Hold()
-	p.dones.Hold()
-	for i := range steps {
-		switch s := &steps[i]; s.Kind {
-		case protocol.CastVote:
-			p.cast(s)
-		case protocol.SendDone:
-			p.answer(s)
-		default: // below
-		}
-	}
-	p.votes.Release()
-	p.dones.Release()
-	for i := range steps {
-		p.perform(&steps[i])
-	}
-	p.mu.Lock()
-	p.branches.Spent(steps)
-	p.mu.Unlock()
-}
-
-func (p *Participant) perform(s *protocol.Step) {
-	switch s.Kind {
-	case protocol.AskPrepare:
-		p.caller.prepare(record(s).branch)
-	case protocol.AskFinish:
-		p.caller.finish(Outcome{Tx: s.Tx, Commit: s.Outcome == messages.Committed})
-	case protocol.AckPrepare:
-		p.ack(record(s).delivery)
-	case protocol.CastVote, protocol.SendDone: // carried out already
-	}
-}
-
-// record is what a step is about: onPrepare gave it with the prepare.
-func record(s *protocol.Step) *prepared {
-	return s.Token.(*prepared) //nolint:errcheck // nothing else is ever given
-}
-
-// answer gives a done to be sent. One that is not sent is asked for again.
-func (p *Participant) answer(s *protocol.Step) {
-	done := messages.AppendDone(make([]byte, 0, 96), &s.Done)
-	_ = p.dones.Append(context.Background(), s.Reply, done, struct{}{})
-}
-
-// cast gives a vote to the group commit. When that drains already, the vote is cast by who takes the branch up next.
-func (p *Participant) cast(s *protocol.Step) {
-	vote := messages.AppendVote(make([]byte, 0, 96), &messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held})
-	_ = p.votes.Append(context.Background(), p.marks.voteSubject(s.Shard), vote, s.Tx)
-}
-
-// voted hears, in a lane's goroutine, that the log has a message of votes.
-func (p *Participant) voted(subject string, txs []messages.ID, sequence uint64, err error) {
-	if err != nil {
-		return // only when the instance ends: the prepares come again
-	}
-	crash.Here("participant.vote.stored")
-	p.marks.saw(subject, sequence)
-	p.mu.Lock()
-	now := p.clock.Now()
-	for _, tx := range txs {
-		p.branches.Voted(tx, sequence, now)
-	}
-	p.carryOut() // no vote follows: the lane's own goroutine must not wait for room in it
-}
-
-func (p *Participant) sendDone(_ context.Context, subject string, body []byte) (uint64, error) {
-	defer crash.Here("participant.done.sent")
-	return 0, p.nc.Publish(subject, body)
-}
-
-// prepared hears what the handler said to prepares.
-func (p *Participant) prepared(branches []*Branch, results []Result) {
-	crash.Here("participant.prepare.handled")
-	p.do(func(b *protocol.Branches, now int64) {
-		for i, branch := range branches {
-			vote, reason := p.judge(branch, &results[i])
-			b.Prepared(branch.Tx, vote, reason, now)
-		}
-	})
-}
-
-// judge makes a vote of a handler's result; zero when the handler is to be asked again.
-func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason string) {
-	switch {
-	case r.Err == nil && (r.Vote == Yes || r.Vote == ReadOnly):
-		return r.Vote, ""
-	case r.Err == nil:
-		reason = fmt.Sprintf("the handler voted %v without an error: want Yes or ReadOnly", r.Vote)
-		p.log.WithField("tx", b.Tx).Error(reason)
-		return 0, reason
-	case errors.Is(r.Err, ErrRefused):
-		return messages.VoteNo, r.Err.Error()
-	default:
-		p.log.WithError(r.Err).WithField("tx", b.Tx).Warn("prepare failed; it is tried again until the transaction expires")
-		return 0, r.Err.Error()
-	}
-}
-
-// finished hears what the handler said to outcomes.
-func (p *Participant) finished(outcomes []Outcome, errs []error) {
-	crash.Here("participant.outcome.applied")
-	p.do(func(b *protocol.Branches, now int64) {
-		for i, o := range outcomes {
-			heuristic := ""
-			if err := errs[i]; errors.Is(err, ErrHeuristic) {
-				heuristic = err.Error()
-				p.log.WithField("tx", o.Tx).WithField("reason", heuristic).Error("heuristic: the resource decided against the outcome")
-			} else if err != nil {
-				p.log.WithError(err).WithField("tx", o.Tx).Warn("the outcome could not be applied; it is tried again")
-			}
-			b.Applied(o.Tx, errs[i] == nil || heuristic != "", heuristic, now)
-		}
-	})
 }
