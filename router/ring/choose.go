@@ -68,36 +68,42 @@ func (c *chooser) remove(q *quota) {
 // best chooses for one partition.
 func (c *chooser) best(partition int) choice {
 	best := choice{partition: int32(partition), node: -1}
-	c.scan(keysOf(partition), &best)
+	k := keysOf(partition)
+	c.scan(&k, &best, false)
 	return best
 }
 
-// scan betters a choice by whatever node is better.
+// scan betters a choice by whatever node is better. When favourites have been chosen from, it looks only for others.
 //
-// Nodes come heaviest first, so a node can only be better if its draw is greater than that of the best so far; need is the
-// greatest draw that is known to be too little.
-func (c *chooser) scan(k keys, best *choice) {
-	need := best.draw
-	band := ^uint64(0) // the weight at which need was reckoned
-	if best.node < 0 {
-		need = 0
-	}
+// Nodes come heaviest first, so what a draw must exceed never falls: need is the greatest that is known to be too little.
+func (c *chooser) scan(k *keys, best *choice, favourites bool) {
+	need, reckon := uint64(0), ^uint64(0)
 	for i, seed := range c.seeds {
-		if c.weights[i] < band && best.node >= 0 {
-			band = c.weights[i] / 2
-			need = max(need, hopeless(best.score, c.weights[i]))
+		if weight := c.weights[i]; weight < reckon && best.node >= 0 {
+			reckon = weight / 2 // until then it is near enough
+			need = max(need, best.need(weight))
+			if favourites && need >= favourite-1 {
+				return
+			}
 		}
 		top := k.top(seed)
 		if top < need>>(64-blockBits) {
 			continue
 		}
 		draw := top<<(64-blockBits) | mix(seed, k.partition)>>blockBits
-		if draw > need || best.node < 0 {
-			if c.better(best, i, draw) {
-				need = max(need, draw)
-			}
+		if (draw > need || best.node < 0) && c.better(best, i, draw) {
+			need = max(need, draw)
 		}
 	}
+}
+
+// need is what a node with a weight must exceed to be better.
+func (c *choice) need(weight uint64) uint64 {
+	need := hopeless(c.score, weight)
+	if weight <= c.weight {
+		need = max(need, c.draw)
+	}
+	return need
 }
 
 // better makes a node the best choice, if it is better than the best so far.
@@ -111,12 +117,54 @@ func (c *chooser) better(best *choice, i int, draw uint64) bool {
 	return true
 }
 
+// few is up to how many nodes it does not pay to look for favourites.
+const few = 32
+
 // all chooses for all partitions of a set.
 func (c *chooser) all(wanted []bool) queue {
-	var q queue
-	for p, is := range wanted {
+	q := make(queue, 0, len(wanted))
+	for first := 0; first < len(wanted); first += block {
+		last := min(first+block, len(wanted))
+		if len(c.nodes) > few {
+			q = c.favourites(q, first, wanted[first:last])
+			continue
+		}
+		for p := first; p < last; p++ {
+			if wanted[p] {
+				q = append(q, c.best(p))
+			}
+		}
+	}
+	return q
+}
+
+// favourites chooses for the partitions of a block: first each node for its favourite, and then for each partition those
+// nodes that may be better although they do not favour it.
+func (c *chooser) favourites(q queue, first int, wanted []bool) queue {
+	var (
+		k    [block]keys
+		best [block]choice
+		need [block]uint64
+	)
+	for place := range need {
+		k[place] = keysOf(first + place)
+		best[place] = choice{partition: int32(first + place), node: -1}
+		if place >= len(wanted) || !wanted[place] {
+			need[place] = ^uint64(0)
+		}
+	}
+	shared := k[0].block
+	for i, seed := range c.seeds {
+		place := favourites[mix(seed, shared)>>57] % block
+		draw := mix(seed, k[place].partition)>>blockBits | favourite
+		if draw > need[place] && c.better(&best[place], i, draw) {
+			need[place] = draw
+		}
+	}
+	for place, is := range wanted {
 		if is {
-			q = append(q, c.best(p))
+			c.scan(&k[place], &best[place], true)
+			q = append(q, best[place])
 		}
 	}
 	return q

@@ -4,11 +4,13 @@ package ring
 
 import "math/bits"
 
-// block is how many partitions lie in a block: of these each node draws one in every sixteenth, so that its best is found
-// without looking at the others.
+// block is how many partitions lie in a block. Of these a node draws one in every sixteenth of what there is to draw, in an
+// order of its own, so its favourite of a block is found without looking at the others.
 const (
 	blockBits = 4
 	block     = 1 << blockBits
+	// favourite is the least draw for a favourite.
+	favourite = (block - 1) << (64 - blockBits)
 )
 
 // scoreBits is how many bits of a score stand after the point, besides those of the cost.
@@ -26,13 +28,28 @@ func keysOf(partition int) keys {
 	return keys{block: scramble(p >> blockBits), partition: scramble(MaxPartitions + p), place: p % block}
 }
 
-// draw is what a node with this seed draws for a partition: the more, the better. See the package's page.
-func (k keys) draw(seed uint64) uint64 {
+// draw is what a node with this seed draws for the partition: the more, the better.
+func (k *keys) draw(seed uint64) uint64 {
 	return k.top(seed)<<(64-blockBits) | mix(seed, k.partition)>>blockBits
 }
 
-// top is the first four bits of the draw.
-func (k keys) top(seed uint64) uint64 { return mix(seed, k.block)>>(64-blockBits) ^ k.place }
+// top is the first four bits of a draw: a x place + b modulo 16, where the node's a, which is odd, and b are of the block.
+func (k *keys) top(seed uint64) uint64 {
+	h := mix(seed, k.block)
+	return ((h>>56|1)*k.place + h>>60) % block
+}
+
+// favourites are the places in a block whose top is 15, by the seven bits that top depends on.
+var favourites = [128]uint8{
+	15, 5, 3, 9, 7, 13, 11, 1, 14, 10, 6, 2, 14, 10, 6, 2,
+	13, 15, 9, 11, 5, 7, 1, 3, 12, 4, 12, 4, 12, 4, 12, 4,
+	11, 9, 15, 13, 3, 1, 7, 5, 10, 14, 2, 6, 10, 14, 2, 6,
+	9, 3, 5, 15, 1, 11, 13, 7, 8, 8, 8, 8, 8, 8, 8, 8,
+	7, 13, 11, 1, 15, 5, 3, 9, 6, 2, 14, 10, 6, 2, 14, 10,
+	5, 7, 1, 3, 13, 15, 9, 11, 4, 12, 4, 12, 4, 12, 4, 12,
+	3, 1, 7, 5, 11, 9, 15, 13, 2, 6, 10, 14, 2, 6, 10, 14,
+	1, 11, 13, 7, 9, 3, 5, 15, 0, 0, 0, 0, 0, 0, 0, 0,
+}
 
 // mix folds the 128 bits of a product.
 func mix(a, b uint64) uint64 {
@@ -61,8 +78,8 @@ func cost(draw uint64) uint64 {
 // score is a draw's cost to a node with a weight from 1 on: the less, the better.
 func score(draw, weight uint64) uint64 { return cost(draw) << scoreBits / weight }
 
-// hopeless is a draw that certainly scores worse than a score with a weight, as do all below it. The score must be one of
-// a node with at least that weight.
+// hopeless is a draw that certainly scores worse than a score when a node with a weight has it, as do all draws below it. The
+// score must be a favourite's, or of a node with at least that weight: others have so many bits that the product has too many.
 func hopeless(score, weight uint64) uint64 {
 	most := ((score+1)*weight)>>scoreBits + 1 // no cost from here on can score so well
 	if most >= 1<<32 {
