@@ -23,7 +23,10 @@ func (c *choice) before(o *choice) bool {
 	if c.draw != o.draw {
 		return c.draw > o.draw
 	}
-	return c.partition < o.partition
+	if c.partition != o.partition {
+		return c.partition < o.partition
+	}
+	return c.weight > o.weight
 }
 
 // chooser holds the nodes that there are to choose from, heaviest first, then by name.
