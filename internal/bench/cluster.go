@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/pprof"
 	"strconv"
 	"time"
 
@@ -17,20 +16,18 @@ import (
 
 	"github.com/assent-tx/assent"
 	"github.com/assent-tx/assent/coordinator"
-	"github.com/assent-tx/assent/embedded"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
 
 // cluster is all that a transaction needs: a server, a coordinator, participants and a client.
 type cluster struct {
-	server  *embedded.Server
+	parts
 	client  *assent.Client
 	names   []string // of the participants
 	metrics *prometheus.Registry
 	tools   *nats.Conn         // for what is not measured
 	logs    []jetstream.Stream // of the shards
-	closers []func() error
 }
 
 // startCluster starts everything. A part that ends by itself makes fail hear of it.
@@ -41,13 +38,9 @@ func startCluster(ctx context.Context, cfg *Config, fail context.CancelCauseFunc
 			err = errors.Join(err, c.close())
 		}
 	}()
-	label(ctx, "server", func(context.Context) {
-		c.server, err = embedded.Start(embedded.Config{Dir: cfg.Dir, Listen: "127.0.0.1:0", Log: cfg.Log})
-	})
-	if err != nil {
+	if err := c.startServer(ctx, cfg.Dir, cfg.Log); err != nil {
 		return c, err
 	}
-	c.closers = append(c.closers, c.server.Close)
 	if c.tools, err = c.dial("bench"); err != nil {
 		return c, err
 	}
@@ -74,28 +67,6 @@ func startCluster(ctx context.Context, cfg *Config, fail context.CancelCauseFunc
 		c.logs = append(c.logs, log)
 	}
 	return c, nil
-}
-
-// label marks the goroutines that f starts, for a CPU profile.
-func label(ctx context.Context, part string, f func(context.Context)) {
-	pprof.Do(ctx, pprof.Labels("part", part), f)
-}
-
-// dial makes a TCP connection, which close closes.
-func (c *cluster) dial(name string) (*nats.Conn, error) {
-	nc, err := nats.Connect(c.server.URL(), nats.Name(name), nats.MaxReconnects(-1))
-	if err != nil {
-		return nil, fmt.Errorf("connect %s: %w", name, err)
-	}
-	c.closers = append(c.closers, closer(nc))
-	return nc, nil
-}
-
-func closer(nc *nats.Conn) func() error {
-	return func() error {
-		nc.Close()
-		return nil
-	}
 }
 
 func (c *cluster) startCoordinator(ctx context.Context, cfg *Config, fail context.CancelCauseFunc) (err error) {
@@ -151,40 +122,6 @@ func (c *cluster) startClient(ctx context.Context, cfg *Config) (err error) {
 		}
 	})
 	return err
-}
-
-// background runs a part until close, and waits until it is ready.
-func (c *cluster) background(ctx context.Context, name string, run func(context.Context) error, ready <-chan struct{}, fail context.CancelCauseFunc) error {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() {
-		err := run(ctx)
-		if ctx.Err() == nil {
-			fail(fmt.Errorf("%s ended: %w", name, err))
-		}
-		ended <- err
-	}()
-	c.closers = append(c.closers, func() error {
-		cancel()
-		return <-ended
-	})
-	select {
-	case <-ready:
-		return nil
-	case err := <-ended:
-		ended <- nil
-		return fmt.Errorf("%s ended before it was ready: %w", name, err)
-	}
-}
-
-// close ends everything, in the opposite order of its start.
-func (c *cluster) close() error {
-	var errs []error
-	for i := len(c.closers) - 1; i >= 0; i-- {
-		errs = append(errs, c.closers[i]())
-	}
-	c.closers = nil
-	return errors.Join(errs...)
 }
 
 // settlePatience is how long transactions are given to finish once the clients have ended.
