@@ -8,6 +8,7 @@
 //	tx := client.Begin()
 //	tx.Enlist("bank-a", Transfer{From: "alice", Cents: -500})
 //	tx.Enlist("bank-b", Transfer{To: "bob", Cents: 500})
+//	tx.EnlistKey("accounts", "alice", Debit{Cents: 5}) // whichever node of the group owns the key
 //	err = tx.Commit(ctx) // nil: committed. ErrAborted: nothing happened. ErrUnknown: ask again with tx.ID().
 //
 // Participants are services that use package participant, or speak the messages of docs/protocol.md.
@@ -77,6 +78,7 @@ type Client struct {
 	shards  int // 0 until a coordinator has said
 	calls   map[ID][]*call
 	closed  bool
+	ring    router           // nil until a transaction is routed
 	decoder messages.Decoder // of the answers; mu guards it
 }
 
@@ -124,10 +126,14 @@ func (c *Client) Close() {
 		return
 	}
 	c.closed = true
+	ring := c.ring
 	c.mu.Unlock()
 	c.endAll(ErrClosed)
 	c.stop()
 	<-c.stopped
+	if ring != nil {
+		ring.Close()
+	}
 	c.nc.RemoveStatusListener(c.status)
 	if err := c.answers.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		c.log.WithError(err).Debug("unsubscribing")
@@ -135,22 +141,26 @@ func (c *Client) Close() {
 }
 
 // Outcome tells what is known of a transaction now: Undecided while it is open, ErrNotFound when neither the
-// coordinator nor its history knows it.
+// coordinator nor its history knows it. One that was tried again because keys had moved is followed from attempt to
+// attempt; while the next one may still be submitted (until 70 s after the id's time) it is Undecided, then Aborted.
 func (c *Client) Outcome(ctx context.Context, id ID) (Outcome, error) {
-	return c.ask(ctx, glimpses, &messages.Wait{Tx: id, Now: true})
+	return c.ask(ctx, glimpses, id)
 }
 
-// Wait waits for a transaction's outcome. Cancelling the context stops the waiting, never the transaction; the error
-// is then ErrUnknown. ErrNotFound: neither the coordinator nor its history knows the transaction.
+// Wait waits for a transaction's outcome, which is that of its last attempt (see Outcome). Cancelling the context stops
+// the waiting, never the transaction; the error is then ErrUnknown. ErrNotFound: neither the coordinator nor its history
+// knows the transaction.
 func (c *Client) Wait(ctx context.Context, id ID) (Outcome, error) {
-	return c.ask(ctx, waits, &messages.Wait{Tx: id})
+	return c.ask(ctx, waits, id)
 }
 
-func (c *Client) ask(ctx context.Context, kind callKind, w *messages.Wait) (Outcome, error) {
-	if fault := badID(w.Tx); fault != "" {
-		return Undecided, &InvalidError{Tx: w.Tx, Field: "tx", Message: fault}
+func (c *Client) ask(ctx context.Context, kind callKind, id ID) (Outcome, error) {
+	if fault := badID(id); fault != "" {
+		return Undecided, &InvalidError{Tx: id, Field: "tx", Message: fault}
 	}
-	answer, err := c.call(ctx, kind, w.Tx, messages.AppendWait(nil, w), c.cfg.Patience)
+	ctx, cancel := within(ctx, c.cfg.Patience)
+	defer cancel()
+	answer, err := c.follow(ctx, kind, &chain{first: id, last: id})
 	if err != nil {
 		return Undecided, err
 	}
@@ -160,7 +170,7 @@ func (c *Client) ask(ctx context.Context, kind callKind, w *messages.Wait) (Outc
 	case messages.CodeUndecided:
 		return Undecided, nil
 	case messages.CodeNotFound:
-		return Undecided, fmt.Errorf("%w: %s: %s", ErrNotFound, w.Tx, answer.Message)
+		return Undecided, fmt.Errorf("%w: %s: %s", ErrNotFound, id, answer.Message)
 	default:
 		return Undecided, refusal(&answer)
 	}

@@ -72,7 +72,7 @@ func (c *Client) call(ctx context.Context, kind callKind, id ID, record []byte, 
 		defer cancel()
 	}
 	if ctx.Err() != nil {
-		return messages.Answer{}, fmt.Errorf("assent: nothing was submitted: %w", context.Cause(ctx))
+		return messages.Answer{}, nothingSubmitted(ctx)
 	}
 	shards, err := c.countShards(ctx)
 	if err != nil {
@@ -104,6 +104,11 @@ func (c *Client) call(ctx context.Context, kind callKind, id ID, record []byte, 
 		return messages.Answer{}, &UnknownError{Tx: id, Err: errors.Join(waiting.err, waiting.lastErr)}
 	}
 	return waiting.answer, nil
+}
+
+// nothingSubmitted is the error of a call whose context has ended before it began.
+func nothingSubmitted(ctx context.Context) error {
+	return fmt.Errorf("assent: nothing was submitted: %w", context.Cause(ctx))
 }
 
 // errDisconnected is for what is asked on a connection that is closed for good.

@@ -23,6 +23,12 @@ var (
 	ErrUnknownParticipant = errors.New("assent: unknown participant")
 	// ErrOverloaded: the shard takes no new transactions now; try later. See OverloadedError.
 	ErrOverloaded = errors.New("assent: the coordinator is overloaded")
+	// ErrUnroutable: no node can be found for a key; nothing was submitted. See UnroutableError.
+	ErrUnroutable = errors.New("assent: no node for a key")
+	// ErrMoved: keys of the transaction were moving from node to node, whenever it was tried; no attempt of it was executed.
+	// With ErrAborted it is over. With ErrUnknown this client has given up, and nothing will happen unless somebody else
+	// who has its id tries again (a Commit of the same id), which is possible until a minute after the id's time.
+	ErrMoved = errors.New("assent: its keys were moving")
 	// ErrNoCoordinator: no coordinator answers. Together with ErrUnknown the transaction may have been accepted before.
 	ErrNoCoordinator = errors.New("assent: no coordinator answers")
 	// ErrNotFound: neither the coordinator nor its history knows the transaction.
@@ -31,13 +37,18 @@ var (
 	ErrClosed = errors.New("assent: the client is closed")
 )
 
-// AbortedError says why a transaction aborted. It is ErrAborted.
+// AbortedError says why a transaction aborted. It is ErrAborted, and ErrMoved too when WrongOwner is not 0.
 type AbortedError struct {
 	Tx ID
+	// Attempt is the id of the attempt that was aborted: Tx itself, unless it was tried again because keys had moved.
+	Attempt ID
 	// Participant refused; "" when none did.
 	Participant string
 	// Reason is the participant's, or "timeout", or what an operator gave.
 	Reason string
+	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved and the transaction is not tried
+	// again: it is too old, or names its participants itself.
+	WrongOwner uint64
 }
 
 // Error names the transaction, who refused, and why.
@@ -45,11 +56,20 @@ func (e *AbortedError) Error() string {
 	if e.Participant == "" {
 		return fmt.Sprintf("%v: %s: %s", ErrAborted, e.Tx, e.Reason)
 	}
+	if e.WrongOwner != 0 {
+		return fmt.Sprintf("%v: %s: %s refused: %s (wrong owner, by epoch %d of its ring)",
+			ErrAborted, e.Tx, e.Participant, e.Reason, e.WrongOwner)
+	}
 	return fmt.Sprintf("%v: %s: %s refused: %s", ErrAborted, e.Tx, e.Participant, e.Reason)
 }
 
-// Unwrap gives ErrAborted.
-func (e *AbortedError) Unwrap() error { return ErrAborted }
+// Unwrap gives ErrAborted, and ErrMoved if that was why.
+func (e *AbortedError) Unwrap() []error {
+	if e.WrongOwner != 0 {
+		return []error{ErrAborted, ErrMoved}
+	}
+	return []error{ErrAborted}
+}
 
 // UnknownError says that the outcome of Tx was not learnt, and why. It is ErrUnknown, and whatever Err is.
 type UnknownError struct {
@@ -109,6 +129,22 @@ func (e *UnknownParticipantError) Error() string {
 
 // Unwrap gives ErrUnknownParticipant.
 func (e *UnknownParticipantError) Unwrap() error { return ErrUnknownParticipant }
+
+// UnroutableError names the key for which no node can be found, and why. It is ErrUnroutable, and whatever Err is:
+// router.ErrNoGroup, router.ErrNoNodes, router.ErrRecord and others. Nothing was submitted.
+type UnroutableError struct {
+	Tx         ID
+	Group, Key string
+	Err        error
+}
+
+// Error names the group, the key and the reason.
+func (e *UnroutableError) Error() string {
+	return fmt.Sprintf("%v: group %s, key %.80q: %v", ErrUnroutable, e.Group, e.Key, e.Err)
+}
+
+// Unwrap gives ErrUnroutable and the cause.
+func (e *UnroutableError) Unwrap() []error { return []error{ErrUnroutable, e.Err} }
 
 // OverloadedError says what there is too much of. It is ErrOverloaded; the transaction was not accepted.
 type OverloadedError struct {

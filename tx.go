@@ -4,10 +4,11 @@ package assent
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/assent-tx/assent/messages"
 )
@@ -15,8 +16,14 @@ import (
 // Tx is a transaction that is being put together. It belongs to one goroutine until Commit.
 type Tx struct {
 	client *Client
-	sub    messages.Submission
-	err    *InvalidError // the first fault of Begin or Enlist
+	// sub is the transaction; of operations that are to be routed the participant is not known yet.
+	sub messages.Submission
+	// groups has the operations that are to be routed, by the groups of their keys.
+	groups []keyGroup
+	// given: the id was minted elsewhere, so that it may have been submitted before.
+	given bool
+	last  ID
+	err   *InvalidError // the first fault of Begin or Enlist
 }
 
 // TxOption sets something of a transaction at Begin.
@@ -27,7 +34,7 @@ type TxOption func(*Tx)
 // Commit can only look it up in the log's history.
 func WithID(id ID) TxOption {
 	return func(tx *Tx) {
-		tx.sub.Tx = id
+		tx.sub.Tx, tx.given = id, true
 		if fault := badID(id); fault != "" {
 			tx.fault("tx", fault)
 		}
@@ -73,34 +80,77 @@ func (c *Client) Begin(options ...TxOption) *Tx {
 	for _, option := range options {
 		option(tx)
 	}
+	tx.last = tx.sub.Tx
 	return tx
 }
 
-// ID is the transaction's id.
+// ID is the transaction's id: that of its first attempt, by which Wait, Outcome and a later Commit find all of them.
 func (tx *Tx) ID() ID { return tx.sub.Tx }
+
+// Last is the id of the last attempt that Commit made: ID(), unless keys had moved and it was tried again, under the next
+// id (see messages.ID.Next). It is what the log and the participants know the transaction by. It must not be called while
+// Commit runs.
+func (tx *Tx) Last() ID { return tx.last }
 
 // Enlist adds an operation for a participant: a payload, as encoding/json marshals it (a json.RawMessage is taken as it
 // is, nil is no payload), and the keys that it touches. Several operations for one participant form its branch, in this order. It does no I/O;
 // what is wrong with it is Commit's error.
 func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
-	at := len(tx.sub.Operations)
-	field := func(name string) string { return fmt.Sprintf("operations[%d].%s", at, name) }
 	if !messages.ValidName(participant) {
-		tx.fault(field("participant"), fmt.Sprintf("name %.80q: want 1 to %d of [A-Za-z0-9_-]", participant, messages.MaxName))
+		tx.fault(tx.field("participant"), badName(participant))
 	}
+	tx.add(messages.Operation{Participant: participant}, payload, keys)
+}
+
+// EnlistKey adds an operation for the node that owns a key in a group of nodes (see package router): Commit finds it, and
+// finds it again if the key moves meanwhile. The group is a name, the key 1 to 1024 bytes of UTF-8; payload and keys are as
+// Enlist's, and the node sees the key whether or not it is among them. It does no I/O; what is wrong with it is
+// Commit's error.
+func (tx *Tx) EnlistKey(group, key string, payload any, keys ...string) {
+	if !messages.ValidName(group) {
+		tx.fault(tx.field("route.group"), badName(group))
+	}
+	switch {
+	case key == "" || len(key) > messages.MaxRouteKey:
+		tx.fault(tx.field("route.key"), fmt.Sprintf("%d bytes; 1 to %d", len(key), messages.MaxRouteKey))
+	case !utf8.ValidString(key): // records are UTF-8: the node would see another key, which is elsewhere
+		tx.fault(tx.field("route.key"), "not valid UTF-8")
+	}
+	at := slices.IndexFunc(tx.groups, func(g keyGroup) bool { return g.name == group })
+	if at < 0 {
+		at = len(tx.groups)
+		tx.groups = append(tx.groups, keyGroup{name: group})
+	}
+	g := &tx.groups[at]
+	g.keys, g.operations = append(g.keys, key), append(g.operations, len(tx.sub.Operations))
+	tx.add(messages.Operation{}, payload, keys)
+}
+
+func badName(name string) string {
+	return fmt.Sprintf("name %.80q: want 1 to %d of [A-Za-z0-9_-]", name, messages.MaxName)
+}
+
+// field is the path of a field of the operation that is being added.
+func (tx *Tx) field(name string) string {
+	return fmt.Sprintf("operations[%d].%s", len(tx.sub.Operations), name)
+}
+
+// add adds an operation with its payload and keys.
+func (tx *Tx) add(op messages.Operation, payload any, keys []string) {
 	body, err := encode(payload)
 	if err != nil {
-		tx.fault(field("payload"), err.Error())
+		tx.fault(tx.field("payload"), err.Error())
 	}
 	if len(keys) > messages.MaxKeys {
-		tx.fault(field("keys"), fmt.Sprintf("more than %d keys", messages.MaxKeys))
+		tx.fault(tx.field("keys"), fmt.Sprintf("more than %d keys", messages.MaxKeys))
 	}
 	for i, key := range keys {
 		if len(key) > messages.MaxKey {
-			tx.fault(field(fmt.Sprintf("keys[%d]", i)), fmt.Sprintf("%d bytes; at most %d", len(key), messages.MaxKey))
+			tx.fault(tx.field(fmt.Sprintf("keys[%d]", i)), fmt.Sprintf("%d bytes; at most %d", len(key), messages.MaxKey))
 		}
 	}
-	tx.sub.Operations = append(tx.sub.Operations, messages.Operation{Participant: participant, Keys: keys, Payload: body})
+	op.Keys, op.Payload = keys, body
+	tx.sub.Operations = append(tx.sub.Operations, op)
 }
 
 // encode makes a payload one line of JSON.
@@ -126,37 +176,6 @@ func (tx *Tx) fault(field, message string) {
 	}
 }
 
-// Commit submits the transaction and waits for its outcome.
-//
-//   - nil: committed; it survives every crash.
-//   - ErrAborted (an *AbortedError says who refused, and why): no participant applies it.
-//   - ErrUnknown (an *UnknownError has the id): the outcome was not learnt in time. The transaction may still commit: ask with
-//     Wait, or Commit again (the same Tx, or one WithID), which is the same transaction.
-//   - ErrInvalid, ErrTooLarge, ErrUnknownParticipant, ErrOverloaded, ErrNoCoordinator without ErrUnknown: it was not accepted.
-//
-// Cancelling ctx stops the waiting, never the transaction. Without a deadline of its own, ctx ends Config.Patience after the
-// transaction's timeout.
-func (tx *Tx) Commit(ctx context.Context) error {
-	if err := tx.check(); err != nil {
-		return err
-	}
-	record := messages.AppendSubmission(make([]byte, 0, 512), &tx.sub)
-	if len(record) > messages.MaxRecord {
-		return &TooLargeError{Tx: tx.sub.Tx, Message: fmt.Sprintf("the transaction has %d bytes; at most %d", len(record), messages.MaxRecord)}
-	}
-	if limit := tx.client.nc.MaxPayload(); limit > 0 && int64(len(record)) >= limit {
-		return &TooLargeError{Tx: tx.sub.Tx, Message: fmt.Sprintf("the transaction has %d bytes; the server's max_payload is %d", len(record), limit)}
-	}
-	answer, err := tx.client.call(ctx, submits, tx.sub.Tx, record, tx.sub.Timeout()+tx.client.cfg.Patience)
-	if err != nil {
-		return err
-	}
-	if answer.Error == messages.CodeOutsideWindow {
-		return tx.lookUp(ctx, &answer)
-	}
-	return verdict(&answer)
-}
-
 func (tx *Tx) check() error {
 	switch {
 	case tx.err != nil:
@@ -168,28 +187,4 @@ func (tx *Tx) check() error {
 		return &InvalidError{Tx: tx.sub.Tx, Field: "operations", Message: fmt.Sprintf("more than %d operations", messages.MaxOperations)}
 	}
 	return nil
-}
-
-// lookUp settles a transaction whose id is too old to be submitted: it may have run, long ago.
-func (tx *Tx) lookUp(ctx context.Context, outside *messages.Answer) error {
-	answer, err := tx.client.call(ctx, waits, tx.sub.Tx, messages.AppendWait(nil, &messages.Wait{Tx: tx.sub.Tx}), tx.client.cfg.Patience)
-	if err != nil {
-		return err
-	}
-	if answer.Error == messages.CodeNotFound {
-		return &UnknownError{Tx: tx.sub.Tx, Err: refusal(outside)}
-	}
-	return verdict(&answer)
-}
-
-// verdict is Commit's error for an answer.
-func verdict(a *messages.Answer) error {
-	switch {
-	case a.Error != "":
-		return refusal(a)
-	case a.Outcome == Committed:
-		return nil
-	default:
-		return &AbortedError{Tx: a.Tx, Participant: a.Participant, Reason: a.Reason}
-	}
 }

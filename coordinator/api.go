@@ -157,7 +157,8 @@ func (c *Coordinator) reply(to, subject string, response any, err error) {
 	}
 }
 
-// inLeader runs f in the goroutine of a shard's leader, whether it leads or stands by.
+// inLeader runs f in the goroutine of a shard's leader, whether it leads or stands by. When that has ended, f may not have
+// run.
 func (l *leader) inLeader(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
@@ -168,6 +169,8 @@ func (l *leader) inLeader(ctx context.Context, f func()) error {
 	select {
 	case <-done:
 		return nil
+	case <-l.ended:
+		return errNotLeading
 	case <-ctx.Done():
 		return ctx.Err()
 	}

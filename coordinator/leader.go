@@ -76,6 +76,7 @@ type leader struct {
 	tail       chan jetstream.Msg
 	registered chan string
 	calls      chan func()
+	ended      chan struct{} // closed when run is over: nobody takes calls any more
 
 	granted chan *mandate // a lease of the shard
 	yield   chan struct{} // the shard is to be handed over
@@ -139,6 +140,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		dones:      make(chan *nats.Msg, doneQueue),
 		registered: make(chan string, 1024),
 		calls:      make(chan func(), 64),
+		ended:      make(chan struct{}),
 
 		granted: make(chan *mandate),
 		yield:   make(chan struct{}, 1),
@@ -152,6 +154,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 // hands the shard over (see tenure). One that fell so far behind that another trimmed the log before it begins again from the
 // checkpoint that was left by that one.
 func (l *leader) run(ctx context.Context) error {
+	defer close(l.ended)
 	defer l.leaving.Wait()
 	l.metrics.follows(l.shard)
 	for {
