@@ -5,6 +5,8 @@ package router
 import (
 	"errors"
 	"fmt"
+
+	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
 // What a caller branches on, with errors.Is.
@@ -12,9 +14,15 @@ var (
 	// ErrNoGroup: there is no such group, or not any more.
 	ErrNoGroup = errors.New("no such group")
 	// ErrNoNode: there is no such node in the group.
-	ErrNoNode = errors.New("no such node")
-	// ErrExists: there is a group of that name already.
-	ErrExists = errors.New("it exists already")
+	ErrNoNode = handoff.ErrNoNode
+	// ErrExists: there is a group, or a node, of that name already.
+	ErrExists = handoff.ErrExists
+	// ErrLastNode: the change takes away the last node that could own anything. It is made if it is forced.
+	ErrLastNode = handoff.ErrLastNode
+	// ErrDownWithData: the change gives up the data of a node that is down. It is made if it is forced.
+	ErrDownWithData = handoff.ErrDownWithData
+	// ErrNotEmpty: the group that is to be deleted has nodes. It is deleted if that is forced.
+	ErrNotEmpty = errors.New("it has nodes")
 	// ErrNoNodes: nobody owns the key's partition: the group has no nodes with a weight, or its owner was removed and no other
 	// has taken over yet. Try again when the ring has changed (Client.After).
 	ErrNoNodes = errors.New("no node owns it")
@@ -35,7 +43,7 @@ var (
 	// last one that could be read stays in force where it is known.
 	ErrNewerRecord = errors.New("a record of a newer version")
 	// ErrInvalid: an argument is out of its bounds; the message names it.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = handoff.ErrInvalid
 	// ErrSettings: the bucket of the rings has settings with which they are not safe. The message names each and what to do.
 	ErrSettings = errors.New("unsafe settings")
 	// ErrClosed: it was closed by its owner.

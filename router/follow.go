@@ -48,7 +48,7 @@ type follower struct {
 
 	// Of the goroutine of run, but for tried.
 	missing int
-	tried   atomic.Pointer[hint] // the newest that was told when a record could not be read
+	tried   atomic.Pointer[hint] // the newest that was told when there was no record that could be read
 	heard   atomic.Pointer[hint] // the newest that was told
 	counts  followCounts
 }

@@ -25,7 +25,7 @@ func (f *follower) read(ctx context.Context) error {
 		f.missing = 0
 		f.take(v.record)
 	case errors.Is(err, ErrNoGroup):
-		return f.lose(v, err)
+		return f.lose(v, heard, err)
 	case errors.Is(err, ErrRecord), errors.Is(err, ErrNewerRecord):
 		f.missing = 0
 		f.counts.unreadable.Add(1)
@@ -44,6 +44,7 @@ func (f *follower) take(r *handoff.Record) {
 	state := f.state.Load()
 	switch old := state.record; {
 	case old == nil || r.After(old.Incarnation, old.Epoch):
+		f.tried.Store(nil)
 		f.set(r, nil)
 	case r.Incarnation == old.Incarnation && r.Epoch == old.Epoch:
 		f.set(old, nil) // it is there again
@@ -55,7 +56,7 @@ func (f *follower) take(r *handoff.Record) {
 
 // lose takes that there is no record. It is believed at once of a group that was never seen, and of a deletion that says
 // which record it deleted; else when it is said again and again, because a server that was deposed may be behind.
-func (f *follower) lose(v version, err error) error {
+func (f *follower) lose(v version, heard *hint, err error) error {
 	old := f.record()
 	if old != nil && v.last.Incarnation > 0 && newer(old.Incarnation, old.Epoch, v.last.Incarnation, v.last.Epoch) {
 		f.counts.stale.Add(1)
@@ -67,6 +68,7 @@ func (f *follower) lose(v version, err error) error {
 		}
 	}
 	f.missing = 0
+	f.tried.Store(heard)
 	f.set(old, err)
 	return nil
 }
@@ -85,7 +87,6 @@ func (f *follower) set(record *handoff.Record, err error) {
 	case errors.Is(err, ErrNoGroup) && record != nil:
 		f.log.Warn("the group was deleted")
 	case record != nil:
-		f.tried.Store(nil)
 		f.log.WithField("epoch", record.Epoch).Debug("the ring")
 	}
 }

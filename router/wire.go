@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/assent-tx/assent/messages"
 )
 
 // The headers of requests to nodes and of what they answer.
@@ -19,6 +23,31 @@ const (
 	// HeaderTryAgain is in an answer with no body: the node owns the key and is not ready, for the reason given. Nothing was done.
 	HeaderTryAgain = "Assent-Try-Again"
 )
+
+// checkKey says why something cannot be a key on the wire: an ErrInvalid. Keys are UTF-8, because the encodings of other programs
+// would change anything else, and with it the hash.
+func checkKey(key string) error {
+	switch {
+	case key == "":
+		return fmt.Errorf("router: %w: the key is empty", ErrInvalid)
+	case len(key) > messages.MaxRouteKey:
+		return fmt.Errorf("router: %w: the key %.40q… has %d bytes, at most %d are allowed", ErrInvalid, key, len(key), messages.MaxRouteKey)
+	case !utf8.ValidString(key):
+		return fmt.Errorf("router: %w: the key %.80q is not UTF-8", ErrInvalid, key)
+	}
+	return nil
+}
+
+// checkHeaderKey is checkKey, for a key in a header.
+func checkHeaderKey(key string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if strings.TrimSpace(key) != key || strings.ContainsFunc(key, unicode.IsControl) {
+		return fmt.Errorf("router: %w: the key %.80q: no header can have spaces at its ends, or control characters", ErrInvalid, key)
+	}
+	return nil
+}
 
 // formatRing writes which ring it is, as in HeaderRing.
 func formatRing(incarnation, epoch uint64) string {
