@@ -46,6 +46,9 @@ var (
 	ErrInvalid = handoff.ErrInvalid
 	// ErrSettings: the bucket of the rings has settings with which they are not safe. The message names each and what to do.
 	ErrSettings = errors.New("unsafe settings")
+	// ErrNotDrained: a node has ended before everything was over that it had in hand, or was to hand over. What it owns is
+	// taken over as from a node that died.
+	ErrNotDrained = errors.New("not drained")
 	// ErrClosed: it was closed by its owner.
 	ErrClosed = errors.New("closed")
 )
@@ -55,7 +58,9 @@ type WrongOwnerError struct {
 	// Group and Key are what was asked for, Node whoever was asked.
 	Group, Key, Node string
 	// Owner is the node that owns the key by the ring of the node that was asked; "" when nobody does, or when it did not say.
-	Owner string
+	// Moving: Node itself owns it still, and is handing it over to Owner.
+	Owner  string
+	Moving bool
 	// Incarnation and Epoch are those of that ring.
 	Incarnation, Epoch uint64
 }
@@ -65,6 +70,9 @@ func (e *WrongOwnerError) Error() string {
 	owner := e.Owner
 	if owner == "" {
 		owner = "another node or nobody"
+	}
+	if e.Moving {
+		return fmt.Sprintf("router: the node %s of group %s is handing the key %.80q over to %s, in epoch %d", e.Node, e.Group, e.Key, owner, e.Epoch)
 	}
 	return fmt.Sprintf("router: the node %s of group %s does not own the key %.80q: %s does, in epoch %d", e.Node, e.Group, e.Key, owner, e.Epoch)
 }

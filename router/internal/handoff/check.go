@@ -88,7 +88,7 @@ func (n *Node) check() error {
 	if err := checkName("node", n.Name); err != nil {
 		return err
 	}
-	if err := checkPlace(n.Weight, n.Zone, n.Subject); err != nil {
+	if err := CheckPlace(n.Weight, n.Zone, n.Subject); err != nil {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	switch {
@@ -102,8 +102,8 @@ func (n *Node) check() error {
 	return nil
 }
 
-// checkPlace checks what a node says of itself, and an operator of a static one.
-func checkPlace(weight int, zone, subject string) error {
+// CheckPlace checks what a node says of itself, and an operator of a static one.
+func CheckPlace(weight int, zone, subject string) error {
 	switch {
 	case weight < 0 || weight > ring.MaxWeight:
 		return fmt.Errorf("weight %d: want 0 to %d", weight, ring.MaxWeight)

@@ -209,7 +209,7 @@ func DecodePresence(data []byte) (Presence, error) {
 }
 
 func (p *Presence) check() error {
-	if err := checkPlace(p.Weight, p.Zone, p.Subject); err != nil {
+	if err := CheckPlace(p.Weight, p.Zone, p.Subject); err != nil {
 		return err
 	}
 	switch {

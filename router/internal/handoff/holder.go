@@ -153,6 +153,9 @@ func (h *Holder) Released() []Move {
 // Record is the newest that is known; nil before the first.
 func (h *Holder) Record() *Record { return h.record }
 
+// Incarnation is the one of which everything in hand is; 0 before the first record.
+func (h *Holder) Incarnation() uint64 { return h.incarnation }
+
 // Named tells whether the newest record names the process's session, so that it may act for what it owns.
 func (h *Holder) Named() bool {
 	if h.record == nil || h.gone || h.session == "" || h.incarnation != h.record.Incarnation {
