@@ -88,8 +88,9 @@
 // best of those in the lowest round. A node without a zone has a zone of its own.
 //
 // Bounded. The first of that order, without regard to zones, whose load is less than ceil(factor × (1 + sum of loads) ×
-// weight / sum of weights) (Mirrokni, Thorup & Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018), in
-// binary floating point of 64 bits, from the left, summing in the order of names.
+// weight / sum of weights), where nodes with an infinite load are left out (Mirrokni, Thorup & Zadimoghaddam, "Consistent
+// hashing with bounded loads", SODA 2018). Loads are binary floating point of 64 bits, reckoned from the left, summed in the
+// order of names.
 //
 // # Why it is so
 //

@@ -30,11 +30,9 @@ func (r *Ring) Owners(key string, n int) []string {
 // & Zadimoghaddam, SODA 2018).
 //
 // A factor below 1 counts as 1; 1.25 is usual. load is called once for each node with a weight; what it gives is how many
-// keys, requests or the like the node has in hand now. Less than 0 or not a number counts as 0, infinity as a node that
-// takes no more. It is "" when there is no node, or when none takes any more. It may be asked by any number of goroutines,
-// if load may.
+// keys, requests or the like the node has in hand now. Less than 0 or not a number counts as 0; a node with an infinite load
+// takes no more, and its part is the others'. It is "" when there is no node, or when none takes any more.
 func (r *Ring) Bounded(key string, factor float64, load func(node string) float64) string {
-	order := r.preference(key)
 	loads := make([]float64, len(r.nodes))
 	total, weights := 1.0, 0.0
 	for i, n := range r.nodes {
@@ -46,15 +44,17 @@ func (r *Ring) Bounded(key string, factor float64, load func(node string) float6
 		}
 		if !math.IsInf(loads[i], 1) {
 			total += loads[i]
+			weights += float64(n.Weight)
 		}
-		weights += float64(n.Weight)
 	}
-	if !(factor > 1) {
+	if !(factor > 1) { // nor when it is not a number
 		factor = 1
 	}
+	order := r.preference(key)
 	for range order.choices {
 		i := order.next(nil)
-		if loads[i] < math.Ceil(factor*total*float64(r.nodes[i].Weight)/weights) {
+		bound := math.Ceil(factor * total * float64(r.nodes[i].Weight) / weights)
+		if loads[i] < bound && !math.IsInf(loads[i], 1) {
 			return r.nodes[i].Name
 		}
 	}
