@@ -24,15 +24,14 @@
 //     did not change, and none if these all have one weight. Plan counts them.
 //   - Order of listing, platform and time are of no account.
 //
-// What is not: keys spread over partitions as XXH64 spreads them, so that a node with k partitions of a million keys has so
-// many keys give or take the square root of their number; with a thousand nodes the fullest has some 10 % more than its
-// part, by chance alone. The hash is not keyed: who may choose keys can aim at a node. A key that is popular by itself is
+// What is not: keys fall on the circle as XXH64 scatters them, so of those that a node should have it has so many, give or
+// take the square root of their number. Of a thousand nodes with a million keys the fullest has some 10 % more than its
+// part, by chance alone, as with any hash. The hash is not keyed: who may choose keys can aim at a node. A key that is popular by itself is
 // for Bounded, or for a pin of its partition. Two rings with the same nodes but other histories may differ; the table is
 // the truth, and is what is to be stored.
 //
-// How many partitions: a node whose part is k partitions has less than 1 too many or too few, so 4096 keep up to a hundred
-// nodes of one weight within 2.5 % of their part, and 65536 a thousand within 1.6 %. More cost 2 bytes each, and some time
-// when the ring changes; lookups take the same time.
+// How many partitions: 4096, or 64 for each node if there will be more than 64 nodes. A node whose part is k partitions has
+// less than 1 too many or too few. More cost 2 bytes each, and some time when the ring changes; lookups take the same time.
 //
 // # The algorithm
 //
