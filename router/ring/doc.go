@@ -4,15 +4,15 @@
 // exactly its part and nothing moves that need not. It is pure: no I/O, no clock, no randomness. Whoever has the same table
 // of owners gives the same answers, in whatever language; what follows is all that it takes, and testdata has vectors.
 //
-//	0                  XXH64 of the key                  2^64
+//	0                   XXH64 of the key                    2^64
 //	├───0──┼───1──┼───2──┼───3──┼───4──┼───5──┼───6──┼───7──┤   partitions
-//	    b      a      c      b      a      a      c      b      owners
+//	│   b  │   a  │   c  │   b  │   a  │   a  │   c  │   b  │   owners
 //
 //	                  c leaves: only what it had moves
-//	    b      a      a      b      a      a      b      b
+//	│   b  │   a  │   a  │   b  │   a  │   a  │   b  │   b  │
 //	                  ↑                           ↑
 //	                  d joins: only to d, and no more than its part
-//	    b      d      a      b      a      a      d      b
+//	│   b  │   d  │   a  │   b  │   a  │   a  │   d  │   b  │
 //	           ↑                                  ↑
 //
 // # What is guaranteed
