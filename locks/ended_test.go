@@ -34,15 +34,25 @@ func wantEnded(t *testing.T, over <-chan error, want error) {
 	}
 }
 
+func wantPresent(t *testing.T, judge *locks.Session, id string, want bool) {
+	t.Helper()
+	if got, err := judge.Present(t.Context(), id); got != want || err != nil {
+		t.Fatalf("session %s: present %v, %v; want %v", id, got, err, want)
+	}
+}
+
 func TestEndedWhenItWasClosed(t *testing.T) {
 	c := start(t)
 	judge, other := c.open(locks.Config{Streams: 1}), c.open(locks.Config{TTL: 4 * time.Second})
 	mustLock(t, other, "k")
+	wantPresent(t, judge, other.ID(), true)
+	wantPresent(t, judge, "0123456789abcdef", false)
 	over := ended(t.Context(), judge, other.ID())
 	if err := other.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantEnded(t, over, nil)
+	wantPresent(t, judge, other.ID(), false)
 	if err := judge.Ended(t.Context(), other.ID()); err != nil { // it may be asked again
 		t.Fatal(err)
 	}
@@ -101,6 +111,9 @@ func TestEndedOfWhatIsNoOtherSession(t *testing.T) {
 		if err := judge.Ended(t.Context(), id); !errors.Is(err, locks.ErrInvalid) {
 			t.Errorf("%q: %v", id, err)
 		}
+		if _, err := judge.Present(t.Context(), id); !errors.Is(err, locks.ErrInvalid) {
+			t.Errorf("%q: %v", id, err)
+		}
 	}
 }
 
@@ -127,6 +140,9 @@ func TestEndedEndsWithTheSessionThatJudges(t *testing.T) {
 	kill()
 	wantEnded(t, over, locks.ErrLost)
 	wantEnded(t, ended(t.Context(), lost, other.ID()), locks.ErrLost)
+	if _, err := lost.Present(t.Context(), other.ID()); !errors.Is(err, locks.ErrLost) {
+		t.Fatal(err)
+	}
 }
 
 // A server that is away for a while is no reason to end anybody who is renewed when it is back.

@@ -67,6 +67,34 @@ func (s *Session) observe(ctx context.Context, session string, ttl time.Duration
 	}
 }
 
+// Present tells whether another session of the same bucket is there: that it has begun, and that nobody has found out that
+// it has ended. Whether it is renewed it does not tell; see Ended. It costs one read. The error is as Ended's, or what a server
+// says that does not answer.
+func (s *Session) Present(ctx context.Context, id string) (bool, error) {
+	if err := s.checkOther(id); err != nil {
+		return false, err
+	}
+	if err := s.Err(); err != nil {
+		return false, err
+	}
+	last, err := s.lookAt(ctx, s.bucket.place(kindSession, id))
+	if err != nil {
+		return false, fmt.Errorf("locks: %w", err)
+	}
+	return last.revision > 0 && !last.deleted, nil
+}
+
+// checkOther refuses what is no other session's id.
+func (s *Session) checkOther(id string) error {
+	if !legalSession.MatchString(id) {
+		return fmt.Errorf("locks: %w: the session %.40q: want 16 hexadecimal digits", ErrInvalid, id)
+	}
+	if id == s.id {
+		return fmt.Errorf("locks: %w: the session %s is this one: look at Done and Err", ErrInvalid, id)
+	}
+	return nil
+}
+
 // Ended waits until another session of the same bucket has ended, and is nil then: it was closed, or was not renewed for its
 // TTL. In the second case it is this one that ends it, or another that waits, so that it cannot be renewed any more. When Ended
 // is nil, that session's Err says so already, wherever it is, as long as clocks run at the same rate within one in a hundred.
@@ -75,11 +103,8 @@ func (s *Session) observe(ctx context.Context, session string, ttl time.Duration
 // It costs a read every quarter of that session's TTL. The error is the context's, ErrLost or ErrClosed when this session
 // is over, or ErrInvalid for what is no other session's id. It may be called again.
 func (s *Session) Ended(ctx context.Context, id string) error {
-	if !legalSession.MatchString(id) {
-		return fmt.Errorf("locks: %w: the session %.40q: want 16 hexadecimal digits", ErrInvalid, id)
-	}
-	if id == s.id {
-		return fmt.Errorf("locks: %w: the session %s is this one: look at Done and Err", ErrInvalid, id)
+	if err := s.checkOther(id); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -157,3 +157,60 @@ type NodeEntry struct {
 	Group string `json:"group"`
 	GroupNode
 }
+
+// RouteRequest asks who owns a key, or keys: one of Key and Keys is given. See Service.
+type RouteRequest struct {
+	Group string   `json:"group"`
+	Key   *string  `json:"key,omitempty"`
+	Keys  []string `json:"keys,omitempty"`
+	// MinEpoch is the least epoch of the ring to go by. The service waits 2 s for it.
+	MinEpoch uint64 `json:"min_epoch,omitempty"`
+}
+
+// RouteResponse says who owns a key.
+type RouteResponse struct {
+	Group       string `json:"group"`
+	Incarnation uint64 `json:"incarnation"`
+	Epoch       uint64 `json:"epoch"`
+	KeyRoute
+}
+
+// RoutesResponse says who owns keys, all by the same ring, in the order of the request.
+type RoutesResponse struct {
+	Group       string     `json:"group"`
+	Incarnation uint64     `json:"incarnation"`
+	Epoch       uint64     `json:"epoch"`
+	Routes      []KeyRoute `json:"routes"`
+}
+
+// KeyRoute says who owns a key: see Route. In a RoutesResponse Node and Subject are "" for a key that nobody owns.
+type KeyRoute struct {
+	Partition int    `json:"partition"`
+	Node      string `json:"node"`
+	Subject   string `json:"subject"`
+	Moving    bool   `json:"moving"`
+}
+
+// Problem is the body of a response that is an error. Its headers are those of NATS micro services: Nats-Service-Error, the text,
+// and Nats-Service-Error-Code, a number in the manner of HTTP.
+type Problem struct {
+	Error string `json:"error"`
+	Code  string `json:"code"`
+}
+
+// The codes of problems.
+const (
+	CodeInvalid         = "invalid"           // 400: see ErrInvalid
+	CodeNoGroup         = "no_group"          // 404: see ErrNoGroup
+	CodeNoNode          = "no_node"           // 404: see ErrNoNode
+	CodeEpochNotReached = "epoch_not_reached" // 408: see ErrNotReached
+	CodeExists          = "exists"            // 409: see ErrExists
+	CodeNeedsForce      = "needs_force"       // 409: see ErrLastNode, ErrDownWithData and ErrNotEmpty
+	CodeNoNodes         = "no_nodes"          // 409: see ErrNoNodes
+	CodeConflict        = "conflict"          // 409: see ErrConflict
+	CodeRecord          = "record"            // 500: see ErrRecord
+	CodeNewerRecord     = "newer_record"      // 500: see ErrNewerRecord
+	CodeUnknown         = "unknown"           // 500: see ErrUnknown
+	CodeFailed          = "failed"            // 500: anything else; the text says what
+	CodeBusy            = "busy"              // 503: too many wait already; try again
+)

@@ -28,6 +28,8 @@ type cluster struct {
 	dir string
 	url string
 	srv *embedded.Server
+
+	looking *nats.Conn
 }
 
 func start(t testing.TB) *cluster {
