@@ -24,8 +24,8 @@ type steward struct {
 const (
 	// againTime is the pause before another session is opened, give or take a half.
 	againTime = time.Second
-	// closeTime is how long a steward that ends waits to hand over. If it cannot, its session runs out.
-	closeTime = time.Second
+	// handOverTime is how long a steward that ends waits to hand over. If it cannot, its session runs out.
+	handOverTime = time.Second
 )
 
 func newSteward(s *store, cfg *ServiceConfig) *steward { return &steward{s, cfg, cfg.Log} }
@@ -48,7 +48,7 @@ func (st *steward) run(ctx context.Context) error {
 	}
 }
 
-// serve opens a session, and is the steward for one term.
+// serve opens a session, and is the steward for one tenure.
 func (st *steward) serve(ctx context.Context) error {
 	session, err := locks.Open(ctx, st.s.nc, locks.Config{
 		Bucket: st.s.names.nodesBucket(), Streams: 1, Replicas: st.cfg.Replicas, TTL: st.cfg.TTL, Owner: st.cfg.Name, Log: st.log,
@@ -57,7 +57,7 @@ func (st *steward) serve(ctx context.Context) error {
 		return err
 	}
 	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverTime)
 		defer cancel()
 		if err := session.Close(closing); err != nil {
 			st.log.WithError(err).Debug("the steward's session was not closed; it runs out")
@@ -70,5 +70,5 @@ func (st *steward) serve(ctx context.Context) error {
 	st.log.Info("this router is the steward")
 	ctx, cancel := held.Context(ctx)
 	defer cancel()
-	return newTerm(st.s, session, st.log).run(ctx)
+	return newTenure(st.s, session, st.log).run(ctx)
 }

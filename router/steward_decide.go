@@ -17,7 +17,7 @@ const keepTime = 10 * time.Second
 
 // decideAll decides for each group of which something was heard, or whose time has come, and that has no write under way: so
 // what comes meanwhile gathers, and the next ring has all of it. It gives when to do so again.
-func (t *term) decideAll(ctx context.Context) time.Duration {
+func (t *tenure) decideAll(ctx context.Context) time.Duration {
 	now := time.Now()
 	next := now.Add(time.Hour)
 	for _, g := range t.groups {
@@ -34,7 +34,7 @@ func (t *term) decideAll(ctx context.Context) time.Duration {
 }
 
 // decide begins to store the next ring of a group, if there is one.
-func (t *term) decide(ctx context.Context, g *watched, now time.Time) {
+func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 	if g.at.record == nil {
 		return
 	}
@@ -55,7 +55,7 @@ func (t *term) decide(ctx context.Context, g *watched, now time.Time) {
 }
 
 // write does a write in the background.
-func (t *term) write(ctx context.Context, f func(context.Context) written) {
+func (t *tenure) write(ctx context.Context, f func(context.Context) written) {
 	t.writing++
 	t.running.Go(func() {
 		w := f(ctx)
@@ -68,7 +68,7 @@ func (t *term) write(ctx context.Context, f func(context.Context) written) {
 
 // view is what is known of the nodes of a group. A node that is new is left out until its session was seen, so that none that
 // is gone joins for a moment; but not one that may still act by an earlier incarnation.
-func (t *term) view(g *watched, now time.Time) *handoff.View {
+func (t *tenure) view(g *watched, now time.Time) *handoff.View {
 	v := &handoff.View{Nodes: make(map[string]handoff.Presence, len(g.nodes)), Ended: make(map[string]int64)}
 	for name, s := range g.nodes {
 		t.addEnded(v, s.presence.Session, now)
@@ -83,14 +83,14 @@ func (t *term) view(g *watched, now time.Time) *handoff.View {
 	return v
 }
 
-func (t *term) addEnded(v *handoff.View, session string, now time.Time) {
+func (t *tenure) addEnded(v *handoff.View, session string, now time.Time) {
 	if j := t.sessions[session]; j != nil && !j.ended.IsZero() {
 		v.Ended[session] = now.Sub(j.ended).Milliseconds()
 	}
 }
 
 // tidy takes back what nodes have said whose sessions have ended and that are in no ring.
-func (t *term) tidy(ctx context.Context, g *watched, now time.Time) {
+func (t *tenure) tidy(ctx context.Context, g *watched, now time.Time) {
 	if g.at.record == nil && g.at.raw.revision > 0 && !g.at.raw.deleted {
 		return // the ring cannot be read
 	}
@@ -122,7 +122,7 @@ func (t *term) tidy(ctx context.Context, g *watched, now time.Time) {
 }
 
 // report logs what an operator may want to know of a ring that is about to be stored.
-func (t *term) report(before, after *handoff.Record) {
+func (t *tenure) report(before, after *handoff.Record) {
 	log := t.log.WithFields(logrus.Fields{"group": after.Group, "epoch": after.Epoch})
 	for i := range after.Nodes {
 		n := &after.Nodes[i]

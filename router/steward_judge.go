@@ -28,7 +28,7 @@ type judgement struct {
 }
 
 // judgeAll has exactly the sessions judged that nodes have, in records or by what they say.
-func (t *term) judgeAll(ctx context.Context) {
+func (t *tenure) judgeAll(ctx context.Context) {
 	for _, g := range t.groups {
 		if !g.dirty {
 			continue
@@ -45,7 +45,7 @@ func (t *term) judgeAll(ctx context.Context) {
 }
 
 // judge has a session judged, if it is not yet.
-func (t *term) judge(ctx context.Context, session string) {
+func (t *tenure) judge(ctx context.Context, session string) {
 	if session == "" || t.sessions[session] != nil {
 		return
 	}
@@ -62,7 +62,7 @@ func (t *term) judge(ctx context.Context, session string) {
 }
 
 // forget ends the judging of sessions that no node has any more.
-func (t *term) forget() {
+func (t *tenure) forget() {
 	for _, g := range t.groups {
 		for _, s := range g.nodes {
 			t.want(s.presence.Session)
@@ -82,14 +82,14 @@ func (t *term) forget() {
 	}
 }
 
-func (t *term) want(session string) {
+func (t *tenure) want(session string) {
 	if j := t.sessions[session]; j != nil {
 		j.wanted = true
 	}
 }
 
 // observe finds out whether a session is there, and waits for its end.
-func (t *term) observe(ctx context.Context, session string) {
+func (t *tenure) observe(ctx context.Context, session string) {
 	for {
 		seen, err := t.session.Present(ctx, session)
 		if err == nil {
@@ -116,7 +116,7 @@ func (t *term) observe(ctx context.Context, session string) {
 
 // end waits for the end of a session. One that was not there is looked for again after a while: a server that was deposed may
 // have been behind.
-func (t *term) end(ctx context.Context, session string, seen bool) error {
+func (t *tenure) end(ctx context.Context, session string, seen bool) error {
 	if !seen {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, 3*t.session.TTL())
@@ -125,7 +125,7 @@ func (t *term) end(ctx context.Context, session string, seen bool) error {
 	return t.session.Ended(ctx, session)
 }
 
-func (t *term) tell(ctx context.Context, j judgement) {
+func (t *tenure) tell(ctx context.Context, j judgement) {
 	select {
 	case t.judgements <- j:
 	case <-ctx.Done():
@@ -133,7 +133,7 @@ func (t *term) tell(ctx context.Context, j judgement) {
 }
 
 // hear takes what was found out about a session.
-func (t *term) hear(found judgement) {
+func (t *tenure) hear(found judgement) {
 	j := t.sessions[found.session]
 	if j == nil {
 		return

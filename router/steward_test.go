@@ -224,20 +224,20 @@ func TestTwoStewards(t *testing.T) {
 	third()
 }
 
-// rogue runs a term of a steward without the lock.
+// rogue runs a steward's tenure without the lock.
 func (c *cluster) rogue(s *store, keep time.Duration) (stop func()) {
 	c.t.Helper()
 	session, err := locks.Open(c.t.Context(), c.connect(), locks.Config{Bucket: "assent-nodes", Streams: 1})
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	term := newTerm(s, session, s.cfg.Log)
-	term.keep = keep
-	go func() { ended <- term.run(ctx) }()
+	steward := newTenure(s, session, s.cfg.Log)
+	steward.keep = keep
+	go func() { ended <- steward.run(ctx) }()
 	return func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
-			c.t.Errorf("the term ended with %v", err)
+			c.t.Errorf("the tenure ended with %v", err)
 		}
 		must(c.t, session.Close(context.Background()))
 	}
@@ -294,7 +294,7 @@ func TestAWatchThatIsBehind(t *testing.T) {
 	w, err := s.watch(t.Context())
 	must(t, err)
 	defer w.stop()
-	term := &term{watch: w, groups: map[string]*watched{}}
+	steward := &tenure{watch: w, groups: map[string]*watched{}}
 	w.took(<-w.items)
 	if !w.caughtUp() || w.last != 1 {
 		t.Fatalf("at %d", w.last)
@@ -314,12 +314,12 @@ func TestAWatchThatIsBehind(t *testing.T) {
 		{guarded{created: w.created.Add(1), last: 5}, true, 0},
 	} {
 		w.last = max(w.last, step.taken)
-		if err := term.lags(step.g); (err != nil) != step.lags {
+		if err := steward.lags(step.g); (err != nil) != step.lags {
 			t.Errorf("step %d: %v", i, err)
 		}
 	}
-	term.groups["g"] = &watched{name: "g", blocked: time.Now().Add(-time.Hour)}
-	if term.lags(guarded{created: w.created, last: w.last}) == nil {
+	steward.groups["g"] = &watched{name: "g", blocked: time.Now().Add(-time.Hour)}
+	if steward.lags(guarded{created: w.created, last: w.last}) == nil {
 		t.Error("a record that is not heard of is waited for in vain")
 	}
 }

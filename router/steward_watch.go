@@ -41,7 +41,7 @@ const (
 )
 
 // restart begins to watch from the beginning, and forgets what was read before.
-func (t *term) restart(ctx context.Context) error {
+func (t *tenure) restart(ctx context.Context) error {
 	if t.watch != nil {
 		t.watch.stop()
 	}
@@ -138,7 +138,7 @@ type guarded struct {
 }
 
 // guard asks the stream how far it is. A watch that has stalled, for whatever reason, must not keep rings as they are for ever.
-func (t *term) guard(ctx context.Context) {
+func (t *tenure) guard(ctx context.Context) {
 	if t.guarding {
 		return
 	}
@@ -159,7 +159,7 @@ func (t *term) guard(ctx context.Context) {
 }
 
 // lags says why the watch is to be replaced; nil when it is not.
-func (t *term) lags(g guarded) error {
+func (t *tenure) lags(g guarded) error {
 	w := t.watch
 	switch {
 	case errors.Is(g.err, jetstream.ErrStreamNotFound):

@@ -28,8 +28,8 @@ const (
 	maxWriting = 16
 )
 
-// term is one steward's time. All of it belongs to the goroutine of run; what others do comes back as events.
-type term struct {
+// tenure is one steward's time. All of it belongs to the goroutine of run; what others do comes back as events.
+type tenure struct {
 	s       *store
 	session *locks.Session
 	log     *logrus.Logger
@@ -44,7 +44,7 @@ type term struct {
 	guarded    chan guarded
 	guarding   bool
 	writing    int
-	running    sync.WaitGroup // all goroutines of the term
+	running    sync.WaitGroup // all goroutines of the tenure
 }
 
 // watched is a group as the watch has it. Invariant: nodes are at least as new as the record.
@@ -76,15 +76,15 @@ type written struct {
 	err    error
 }
 
-func newTerm(s *store, session *locks.Session, log *logrus.Logger) *term {
-	return &term{
+func newTenure(s *store, session *locks.Session, log *logrus.Logger) *tenure {
+	return &tenure{
 		s: s, session: session, log: log, keep: keepTime, sessions: make(map[string]*judged),
 		judgements: make(chan judgement), written: make(chan written), guarded: make(chan guarded),
 	}
 }
 
 // run is the steward until ctx ends. It returns the reason, or why it cannot watch.
-func (t *term) run(ctx context.Context) error {
+func (t *tenure) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer t.running.Wait()
 	defer cancel(nil)
@@ -131,7 +131,7 @@ func (t *term) run(ctx context.Context) error {
 }
 
 // takeMore takes what has come meanwhile, so that one decision does for all of it.
-func (t *term) takeMore() {
+func (t *tenure) takeMore() {
 	for range cap(t.watch.items) {
 		select {
 		case it := <-t.watch.items:
@@ -143,7 +143,7 @@ func (t *term) takeMore() {
 }
 
 // take takes what was stored at a subject.
-func (t *term) take(it watchedItem) {
+func (t *tenure) take(it watchedItem) {
 	t.watch.took(it)
 	name, node, ok := t.s.names.parseKey(it.subject)
 	if !ok {
@@ -173,7 +173,7 @@ func (t *term) take(it watchedItem) {
 	g.at, g.blocked = v, time.Time{}
 }
 
-func (t *term) takePresence(g *watched, node string, stored raw) {
+func (t *tenure) takePresence(g *watched, node string, stored raw) {
 	delete(g.nodes, node)
 	if stored.deleted {
 		return
@@ -189,7 +189,7 @@ func (t *term) takePresence(g *watched, node string, stored raw) {
 }
 
 // hint tells again which rings are the newest: who was cut off for a moment, and heard nothing, is told now.
-func (t *term) hint() {
+func (t *tenure) hint() {
 	if !t.watch.caughtUp() {
 		return
 	}
@@ -204,7 +204,7 @@ func (t *term) hint() {
 }
 
 // finish takes what came of a write.
-func (t *term) finish(w written) {
+func (t *tenure) finish(w written) {
 	t.writing--
 	g := w.group
 	g.dirty = true
