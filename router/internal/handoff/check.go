@@ -59,7 +59,7 @@ func (r *Record) check() error {
 		return fmt.Errorf("epoch %d: want 1 to %d", r.Epoch, uint64(MaxNumber))
 	case len(r.Nodes) > ring.MaxNodes:
 		return fmt.Errorf("%d nodes: at most %d", len(r.Nodes), ring.MaxNodes)
-	case !slices.IsSortedFunc(r.Nodes, func(a, b Node) int { return cmp.Or(strings.Compare(a.Name, b.Name), 1) }):
+	case !slices.IsSortedFunc(r.Nodes, func(a, b Node) int { return cmp.Or(strings.Compare(a.Name, b.Name), -1) }):
 		return errors.New("the nodes are not sorted, or one is twice among them")
 	}
 	for i := range r.Nodes {

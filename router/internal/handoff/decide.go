@@ -113,9 +113,10 @@ func (d *draft) admit(v *View) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Nodes)) {
 		said := v.Nodes[name]
-		n := d.node(name)
+		n, before := d.node(name), d.from.Node(name)
 		switch {
 		case n != nil && !n.Static, !d.mayJoin(&said, v), !isName(name, MaxName):
+		case before != nil && said.Revision <= before.Revision: // an older presence of a node that was just taken out
 		case n != nil:
 			n.Static, n.Session, n.Revision = false, said.Session, said.Revision
 			n.Zone, n.Subject = cmp.Or(said.Zone, n.Zone), cmp.Or(said.Subject, n.Subject)
