@@ -11,7 +11,7 @@ import (
 
 var (
 	// simulationRuns is for the long run: go test -run TestSimulation -simulation.runs=100000 -timeout 0 ./router/internal/handoff
-	simulationRuns = flag.Int("simulation.runs", 400, "simulate so many groups")
+	simulationRuns = flag.Int("simulation.runs", 150, "simulate so many groups")
 	// simulationSeed runs one again: go test -run TestSimulation -simulation.seed=17 -v ./router/internal/handoff
 	simulationSeed = flag.Uint64("simulation.seed", 0, "simulate only the group of this seed, and tell what happened")
 )

@@ -47,6 +47,9 @@ func (w *world) checkActor(i int, m *member, p int) {
 	if r.Owner(p) != nodeName(i) || r.Since(p) != 0 || n == nil || n.Session != sessionName(i, m.sessions) || n.Down {
 		w.breaks("%s acts for partition %d, which is not its by epoch %d", nodeName(i), p, r.Epoch)
 	}
+	if w.had[p][i] != m.sessions {
+		w.breaks("%s acts for partition %d, which it has not acquired", nodeName(i), p)
+	}
 }
 
 // checkWork: while a node acts, no other whose session lives has work of the partition in hand.
@@ -154,6 +157,10 @@ func (w *world) checkTransfer(from, to *Record, p int) {
 	released := w.released[p][i]
 	if from.Since(p) == 0 || released.since != from.Since(p) || sessionName(i, released.session) != owner.Session {
 		w.breaks("epoch %d takes partition %d from %s, which has not released it", to.Epoch, p, owner.Session)
+	}
+	passedOn := released.to == "" || to.Node(released.to) != nil && to.Node(released.to).Static // in the same step
+	if released.to != to.Owner(p) && !passedOn {
+		w.breaks("epoch %d gives partition %d to %q, but it was released to %q", to.Epoch, p, to.Owner(p), released.to)
 	}
 	if m.hooks[p] == AskRelease && m.joined {
 		w.breaks("epoch %d takes partition %d from %s, which is releasing it", to.Epoch, p, owner.Session)

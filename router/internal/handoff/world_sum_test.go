@@ -41,7 +41,7 @@ func (w *world) sum() uint64 {
 	for p := range w.scope.partitions {
 		for i := range w.scope.nodes {
 			r := w.released[p][i]
-			b = append(b, byte(r.session), byte(r.since), byte(w.had[p][i]))
+			b = append(append(b, byte(r.session), byte(r.since), byte(w.had[p][i])), r.to...)
 		}
 	}
 	return maphash.Bytes(seed, b)
@@ -50,7 +50,7 @@ func (w *world) sum() uint64 {
 func (m *member) encode(s *scope) []byte {
 	b := []byte{byte(m.sessions), flags(m.joined, m.leaving, m.holder != nil, m.saying != nil), byte(m.ended), byte(m.open), byte(m.open >> 8)}
 	for p := range s.partitions {
-		b = append(b, byte(m.work[p]), byte(m.durable[p]), byte(m.hooks[p]))
+		b = append(append(b, byte(m.work[p]), byte(m.durable[p]), byte(m.hooks[p])), m.to[p]...)
 	}
 	for i := range m.said {
 		b = appendValue(b, reflect.ValueOf(m.said[i]))

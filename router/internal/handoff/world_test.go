@@ -60,6 +60,7 @@ type world struct {
 type release struct {
 	session int
 	since   uint64
+	to      string
 }
 
 // member is a node: its process, if one lives, and what is stored of it.
@@ -81,7 +82,9 @@ type member struct {
 	// durable is work that has outlived its process and that the next one does not know yet.
 	durable [maxPartitions]int
 	// hooks are the hooks that run.
-	hooks   [maxPartitions]StepKind
+	hooks [maxPartitions]StepKind
+	// to is who the hook gives the partition to.
+	to      [maxPartitions]string
 	leaving bool
 	// follows is the incarnation that its process is at.
 	follows uint64
@@ -185,7 +188,9 @@ func (a *action) String() string {
 // actions are all that may happen next, except what stewards do.
 func (w *world) actions() []action {
 	var actions []action
-	add := func(verb string, node, what int) { actions = append(actions, action{verb: verb, node: node, what: what}) }
+	add := func(verb string, node, what int) {
+		actions = append(actions, action{verb: verb, node: node, what: what})
+	}
 	for i := range w.scope.nodes {
 		m := w.nodes[i]
 		for session := 1; session <= m.sessions; session++ {
@@ -354,7 +359,7 @@ func (w *world) succeed(i, p int, m *member) {
 	hook := m.hooks[p]
 	m.hooks[p] = 0
 	if o := m.holder.holdings[p]; hook == AskRelease && m.joined && !o.void {
-		w.released[p][i] = release{m.sessions, o.hookSince}
+		w.released[p][i] = release{m.sessions, o.hookSince, m.to[p]}
 		if w.had[p][i] == m.sessions {
 			w.had[p][i] = 0
 		}
@@ -402,7 +407,7 @@ func (w *world) carryOut(i int, m *member, step *Step) {
 		if m.hooks[p] != 0 {
 			w.breaks("%s is asked to %v partition %d while its hook %v runs", nodeName(i), step.Kind, p, m.hooks[p])
 		}
-		m.hooks[p] = step.Kind
+		m.hooks[p], m.to[p] = step.Kind, step.To
 		w.checkHook(i, m, step)
 	}
 }

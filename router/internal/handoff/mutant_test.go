@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package handoff
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutants are guards left out, each with what finds that out. An exploration that finds nothing proves little, unless it finds what
+// is there.
+var mutants = []struct {
+	name, file string
+	// line is in the file exactly once; mutant takes its place.
+	line, mutant string
+	// caught is the test that fails.
+	caught string
+}{
+	{
+		"a node acts by a record that does not name its session", "holder.go",
+		"return n != nil && n.Session == h.session && !n.Down", "return n != nil",
+		"TestExplore/crash",
+	},
+	{
+		"an old session's ack counts", "decide.go",
+		"case !ok || said.Session != owner.Session || said.Incarnation", "case !ok || said.Incarnation",
+		"TestDecide",
+	},
+	{
+		"an ack counts for another move", "decide.go",
+		"!slices.Contains(said.Released, Move{p, since}):", "!slices.ContainsFunc(said.Released, func(m Move) bool { return m.Partition == p && since > 0 }):",
+		"TestExplore/operators",
+	},
+	{
+		"an ack of another incarnation counts", "decide.go",
+		"said.Session != owner.Session || said.Incarnation != d.from.Incarnation,", "said.Session != owner.Session,",
+		"TestDecide",
+	},
+	{
+		"an older presence takes a node's place", "decide.go",
+		"said.Session != n.Session && said.Revision > n.Revision", "said.Session != n.Session",
+		"TestExplore/crash",
+	},
+	{
+		"released with work in hand", "holding.go",
+		"case o.clear && !h.recalling && o.hook == 0", "case !h.recalling && o.hook == 0",
+		"TestExplore/operators",
+	},
+	{
+		"released with work in hand that is not recalled", "holding.go",
+		"case o.clear && !h.recalling && o.hook == 0", "case o.clear && o.hook == 0",
+		"TestExplore/recall",
+	},
+	{
+		"drained is believed before everything is recalled", "holder.go",
+		"o.watched, o.clear = false, false\n", "",
+		"TestExplore/recall",
+	},
+	{
+		"open again after a release", "holding.go",
+		"		o.acquired = false\n		h.ask(AskRelease, p, o)", "		h.ask(AskRelease, p, o)",
+		"TestExplore/operators",
+	},
+	{
+		"a release for one target counts for another", "draft.go",
+		"d.moving[p] = d.epoch()\n			d.changed = true", "d.changed = true",
+		"TestExplore/three-nodes",
+	},
+	{
+		"a release for a move that is over counts", "holding.go",
+		"case o.role == gives && o.since == o.hookSince:", "case o.role == gives:",
+		"TestHolderTranscripts/target-changes",
+	},
+	{
+		"what was acquired outlives the session", "holding.go",
+		"o.acquired, o.released, o.dropping, o.failed = false, 0, 0, 0", "o.released, o.dropping, o.failed = 0, 0, 0",
+		"TestExplore/lost-session",
+	},
+	{
+		"what was released outlives the session", "holding.go",
+		"o.acquired, o.released, o.dropping, o.failed = false, 0, 0, 0", "o.acquired, o.dropping, o.failed = false, 0, 0",
+		"TestSimulation",
+	},
+	{
+		"what a hook did outlives the session", "holding.go",
+		"	o.void = o.hook != 0\n", "",
+		"TestExplore/lost-session",
+	},
+	{
+		"acquired with work in hand", "holding.go",
+		"case !o.busy && o.failed != AskAcquire:", "case o.failed != AskAcquire:",
+		"TestExplore/lost-session",
+	},
+	{
+		"somebody joins while a node follows an earlier incarnation", "decide.go",
+		"	if d.awaits(v) {\n		return\n	}\n", "	_ = d.awaits\n",
+		"TestExplore/made-again",
+	},
+	{
+		"a node joins that has not read the record", "decide.go",
+		"return said.Incarnation == d.from.Incarnation && !said.Leaving", "return !said.Leaving",
+		"TestDecide",
+	},
+	{
+		"a node follows an incarnation with something of another in hand", "holder.go",
+		"h.incarnation != h.record.Incarnation && h.Quiet() {", "h.incarnation != h.record.Incarnation {",
+		"TestExplore/made-again",
+	},
+	{
+		"an older record is believed", "holder.go",
+		"if before != nil && (before.After(r.Incarnation, r.Epoch) || !h.gone && !r.After(before.Incarnation, before.Epoch)) {", "if before == r {",
+		"TestHolderTranscripts/join",
+	},
+	{
+		"a partition is given to a node that is down", "target.go",
+		"if target != nil && target.Down && target.Name != owner {", "if target == nil && target.Down {",
+		"TestDecide",
+	},
+	{
+		"taken from the last node only to be nobody's", "target.go",
+		"if keeper := d.node(owner); d.targets[p] == \"\" && keeper != nil && !keeper.Leaving {", "if keeper := d.node(owner); keeper == d.node(\"-\") && keeper != nil {",
+		"TestExplore/operators-data",
+	},
+	{
+		"completed to a node that is down", "decide.go",
+		"case target != nil && !target.Down, target == nil && d.targets[p] == \"\":", "case target != nil, target == nil && d.targets[p] == \"\":",
+		"TestDecide",
+	},
+	{
+		"a move of an owner that is down goes on for ever", "draft.go",
+		"case owner == nil || owner.Static || owner.Down || d.targets[p] == owner.Name:", "case owner == nil || owner.Static || d.targets[p] == owner.Name:",
+		"TestExplore/three-nodes",
+	},
+	{
+		"more moves than may be", "draft.go",
+		"case len(d.moving) < d.from.Batch:", "case true:",
+		"TestDecide",
+	},
+	{
+		"a node that is removed is taken out while it lives", "decide.go",
+		"case empty && (n.Leaving || n.Removing && n.Down),", "case empty && (n.Leaving || n.Removing),",
+		"TestExplore/operators",
+	},
+	{
+		"a lost node's partitions are given away within the grace", "decide.go",
+		"over := known && elapsed >= d.from.grace()", "over := known",
+		"TestDecide",
+	},
+	{
+		"a lost node with data is taken out", "decide.go",
+		"n.Down && over && (empty || d.from.Kind != Data): // it is lost", "n.Down && over:",
+		"TestDecide",
+	},
+	{
+		"a partition of a node that is down is given away", "draft.go",
+		"case owner.Down: // its data is there, or it is given the grace to come back\n			continue", "case owner.Down:\n			d.owners[p] = target",
+		"TestDecide",
+	},
+	{
+		"the target is not computed when a node is back", "decide.go",
+		"	n.Leaving, n.Down = false, false\n	d.reshaped, d.changed = true, true", "	n.Leaving, n.Down = false, false\n	d.changed = true",
+		"TestSimulation",
+	},
+	{
+		"a hook that failed is not asked again", "holder.go",
+		"		o.failed = 0\n", "",
+		"TestExplore/operators",
+	},
+}
+
+// TestMutants builds the package once for each mutant, the source's line replaced by an overlay, and runs the test that is to catch it.
+// Under -short it tries every fifth.
+func TestMutants(t *testing.T) {
+	for i, m := range mutants {
+		if testing.Short() && i%5 != 0 {
+			continue
+		}
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			out, failed := runMutant(t, m.file, m.line, m.mutant, m.caught)
+			if !failed {
+				t.Errorf("%s does not notice:\n%s", m.caught, out)
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
+
+// runMutant tells whether a test fails when a file's line is replaced.
+func runMutant(t *testing.T, file, line, mutant, test string) (output string, failed bool) {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), line); n != 1 {
+		t.Fatalf("%s has %d times %q", file, n, line)
+	}
+	dir := t.TempDir()
+	overlay := struct {
+		Replace map[string]string `json:"Replace"` // as `go help build` spells it
+	}{make(map[string]string)}
+	original, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay.Replace[original] = filepath.Join(dir, file)
+	write(t, overlay.Replace[original], []byte(strings.Replace(string(source), line, mutant, 1)))
+	encoded, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "overlay.json"), encoded)
+	pattern := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-vet=off", "-count=1", "-timeout=120s",
+		"-run", pattern, ".")
+	out, err := cmd.CombinedOutput()
+	// What does not compile has proved nothing.
+	return string(out), err != nil && strings.Contains(string(out), "--- FAIL: "+test)
+}
+
+func write(t *testing.T, file string, data []byte) {
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
