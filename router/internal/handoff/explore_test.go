@@ -14,33 +14,38 @@ import (
 var exploreStates = flag.Int("explore.states", 0, "explore up to this many states a scope, instead of a default that is quick")
 
 var scopes = []scope{
-	{name: "crash", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, crashes: 1, work: true, past: 1, epochs: 9, states: 25_000},
-	{name: "crash data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 1, crashes: 1, past: 1, epochs: 9, states: 16_000},
+	{name: "alone", nodes: 1, partitions: 1, kind: HandOff, batch: 1, crashes: 1, losses: 2, failures: 1, work: true, past: 1, epochs: 9, states: 5_000},
+	{name: "crash", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, crashes: 1, work: true, past: 1, epochs: 9, states: 10_000},
+	{name: "crash data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 1, crashes: 1, past: 1, epochs: 9, states: 10_000},
 	{name: "lost session", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 1, losses: 1, work: true, past: 1, epochs: 9, states: 8_000},
 	{
-		name: "operators", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, failures: 1, work: true, past: 1, epochs: 12, states: 2_000,
-		changes: []Change{{Action: Remove, Node: "a"}, {Action: Weigh, Node: "a", Weight: 2}, {Action: Pin, Node: "b", Partition: 0}, {Action: Unpin}},
+		name: "operators", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, failures: 1, work: true, past: 0, epochs: 12, states: 12_000,
+		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}, {Action: Unpin}, {Action: Remove, Node: "b"}},
 	},
 	{
-		name: "operators data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 2, crashes: 1, past: 1, epochs: 10, states: 5_000,
-		changes: []Change{{Action: Remove, Node: "a", Force: true}, {Action: Drain, Node: "b"}, {Action: Weigh, Node: "b", Weight: 1}},
+		name: "operators data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 2, crashes: 1, past: 0, epochs: 10, states: 6_000,
+		changes: []Change{{Action: Remove, Node: "a", Force: true}, {Action: Drain, Node: "b", Force: true}, {Action: Weigh, Node: "b", Weight: 1}},
 	},
-	{name: "leave", nodes: 2, partitions: 2, kind: HandOff, batch: 2, warm: 2, leaves: 2, work: true, past: 1, epochs: 10, states: 6_000},
-	{name: "leave and crash", nodes: 2, partitions: 1, kind: HandOff, batch: 2, warm: 2, leaves: 1, crashes: 1, past: 1, epochs: 10, states: 5_000},
-	{name: "made again", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, losses: 1, work: true, past: 2, epochs: 6, states: 5_000},
-	{name: "made again, crash", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, crashes: 1, past: 2, epochs: 6, states: 5_000},
 	{
-		name: "recall", nodes: 2, partitions: 1, kind: Data, batch: 1, warm: 2, crashes: 1, recall: true, work: true, past: 1, epochs: 8, states: 6_000,
-		changes: []Change{{Action: Drain, Node: "a"}, {Action: Weigh, Node: "a", Weight: 1}},
+		name: "targets", nodes: 3, partitions: 1, kind: HandOff, batch: 1, warm: 3, past: 0, epochs: 9, states: 8_000,
+		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}, {Action: Pin, Node: "c"}},
 	},
-	{name: "instant", nodes: 2, partitions: 2, kind: Instant, batch: 1, warm: 2, crashes: 1, leaves: 1, work: true, past: 1, epochs: 8, states: 4_000},
+	{name: "leave", nodes: 2, partitions: 2, kind: HandOff, batch: 2, warm: 2, leaves: 2, work: true, past: 0, epochs: 10, states: 6_000},
+	{name: "leave and crash", nodes: 2, partitions: 1, kind: HandOff, batch: 2, warm: 2, leaves: 1, crashes: 1, past: 0, epochs: 10, states: 5_000},
+	{name: "made again", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, leaves: 1, work: true, past: 1, epochs: 6, states: 6_000},
+	{name: "made again and lost", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, losses: 1, work: true, past: 1, epochs: 6, states: 5_000},
 	{
-		name: "static", nodes: 2, partitions: 2, kind: HandOff, batch: 1, warm: 1, past: 1, epochs: 10, states: 11_000,
+		name: "recall", nodes: 2, partitions: 1, kind: Data, batch: 1, warm: 2, crashes: 1, recall: true, work: true, past: 0, epochs: 8, states: 10_000,
+		changes: []Change{{Action: Drain, Node: "b"}, {Action: Weigh, Node: "b", Weight: 1}},
+	},
+	{name: "instant", nodes: 2, partitions: 2, kind: Instant, batch: 1, warm: 2, crashes: 1, leaves: 1, past: 1, epochs: 8, states: 4_000},
+	{
+		name: "static", nodes: 2, partitions: 2, kind: HandOff, batch: 1, warm: 1, past: 0, epochs: 10, states: 6_000,
 		changes: []Change{{Action: Add, Node: "c"}, {Action: Remove, Node: "c"}, {Action: Add, Node: "b"}},
 	},
 	{
 		name: "three nodes", nodes: 3, partitions: 1, kind: HandOff, batch: 1, warm: 3, crashes: 1, past: 0, epochs: 9, states: 4_000,
-		changes: []Change{{Action: Pin, Node: "b", Partition: 0}, {Action: Pin, Node: "c", Partition: 0}, {Action: Remove, Node: "a"}},
+		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "c"}, {Action: Remove, Node: "b"}},
 	},
 	{
 		name: "three nodes data", nodes: 3, partitions: 2, kind: Data, batch: 1, warm: 2, crashes: 1, past: 0, epochs: 9, states: 3_000,

@@ -69,9 +69,9 @@ func (o *holding) answer(ok bool) (released bool) {
 	return false
 }
 
-// forfeit ends what the session had: nothing that it acquired or released counts for the next one.
+// forfeit ends what the session had: nothing that it released counts for the next one, nor what it acquired (see leave).
 func (h *Holder) forfeit(p int, o *holding) {
-	o.acquired, o.released, o.dropping, o.failed = false, 0, 0, 0
+	o.released, o.dropping, o.failed = 0, 0, 0
 	o.from, o.cameBy = "", 0
 	o.void = o.hook != 0
 	if o.open {

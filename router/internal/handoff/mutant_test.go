@@ -68,7 +68,7 @@ var mutants = []struct {
 	{
 		"a release for one target counts for another", "draft.go",
 		"d.moving[p] = d.epoch()\n			d.changed = true", "d.changed = true",
-		"TestExplore/three-nodes",
+		"TestExplore/targets",
 	},
 	{
 		"a release for a move that is over counts", "holding.go",
@@ -77,23 +77,23 @@ var mutants = []struct {
 	},
 	{
 		"what was acquired outlives the session", "holding.go",
-		"o.acquired, o.released, o.dropping, o.failed = false, 0, 0, 0", "o.released, o.dropping, o.failed = 0, 0, 0",
-		"TestExplore/lost-session",
+		"	o.acquired = false\n	switch {", "	switch {",
+		"TestExplore/alone",
 	},
 	{
 		"what was released outlives the session", "holding.go",
-		"o.acquired, o.released, o.dropping, o.failed = false, 0, 0, 0", "o.acquired, o.dropping, o.failed = false, 0, 0",
+		"o.released, o.dropping, o.failed = 0, 0, 0", "o.dropping, o.failed = 0, 0",
 		"TestSimulation",
 	},
 	{
 		"what a hook did outlives the session", "holding.go",
 		"	o.void = o.hook != 0\n", "",
-		"TestExplore/lost-session",
+		"TestExplore/alone",
 	},
 	{
 		"acquired with work in hand", "holding.go",
 		"case !o.busy && o.failed != AskAcquire:", "case o.failed != AskAcquire:",
-		"TestExplore/lost-session",
+		"TestExplore/alone",
 	},
 	{
 		"somebody joins while a node follows an earlier incarnation", "decide.go",
@@ -113,7 +113,7 @@ var mutants = []struct {
 	{
 		"an older record is believed", "holder.go",
 		"if before != nil && (before.After(r.Incarnation, r.Epoch) || !h.gone && !r.After(before.Incarnation, before.Epoch)) {", "if before == r {",
-		"TestHolderTranscripts/join",
+		"TestHolderTranscripts/made-again",
 	},
 	{
 		"a partition is given to a node that is down", "target.go",

@@ -154,6 +154,9 @@ func (w *world) checkTransfer(from, to *Record, p int) {
 	if w.hasEnded(owner) {
 		return
 	}
+	if to.Owner(p) == "" && !owner.Leaving {
+		w.breaks("epoch %d takes partition %d from %s and gives it to nobody", to.Epoch, p, owner.Session)
+	}
 	released := w.released[p][i]
 	if from.Since(p) == 0 || released.since != from.Since(p) || sessionName(i, released.session) != owner.Session {
 		w.breaks("epoch %d takes partition %d from %s, which has not released it", to.Epoch, p, owner.Session)
