@@ -21,7 +21,7 @@ var changes = []struct {
 }{
 	{"add", "data 1 | ..", Change{Action: Add, Node: "s"}, "data 2 | s - | ss", nil, ""},
 	{"add with a weight", "data 1 | ..", Change{Action: Add, Node: "s", Weight: 7, Zone: "z", Subject: "x.y"}, "data 2 | s - x7 | ss", nil, ""},
-	{"add beside others", "data 4 | a a1 | aa", Change{Action: Add, Node: "s"}, "data 5 | a a1 | s - | aa -> as | 1@5", nil, ""},
+	{"add beside others", "data 4 | a a1 | aa", Change{Action: Add, Node: "s"}, "data 5 | a a1 | s - | aa -> sa | 0@5", nil, ""},
 	{"add what is there", "data 4 | a a1 | aa", Change{Action: Add, Node: "a"}, "", ErrExists, "change its weight, or remove it first"},
 	{"add an illegal name", "data 4 | a a1 | aa", Change{Action: Add, Node: "a.b"}, "", ErrInvalid, `node "a.b"`},
 	{"add no name", "data 4 | a a1 | aa", Change{Action: Add}, "", ErrInvalid, `node ""`},

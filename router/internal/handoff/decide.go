@@ -83,10 +83,11 @@ func (d *draft) judge(name string, v *View) (wait int64) {
 	return 0
 }
 
-// returns tells whether a presence is of a later process of a node than the record's. An older process's presence has a lesser
-// revision; it must not be taken for a new one, however late a steward sees it.
+// returns tells whether a presence is of a later process of a node than the record's. The earlier session must have ended: whatever is
+// stored as the presence, by a process that was paused and has lost the lock of its name meanwhile, no session that lives is ever
+// replaced. An older presence is no news, and only has the node look down.
 func (d *draft) returns(n *Node, said *Presence, v *View) bool {
-	return said.Session != n.Session && said.Revision > n.Revision && d.mayJoin(said, v)
+	return said.Session != n.Session && (n.Down || v.ended(n.Session)) && said.Revision > n.Revision && d.mayJoin(said, v)
 }
 
 // mayJoin tells whether the process that a presence is of may do something for the group. It must have read the group's

@@ -56,7 +56,8 @@
 //
 // It rests on these, which the other packages see to: a session that is said to have ended has ended, and its process lets no work in
 // (package locks: Session.Err is exact); of the processes of one name only the one with the lock of the name has a session that counts; a view
-// is at least as new as the record that it is used with; presences have the revisions with which they were stored.
+// is at least as new as the record that it is used with; presences have the revisions with which they were stored. What a process stores as
+// its presence that was paused meanwhile breaks nothing: it is put right when the living one stores its own again.
 //
 // # What is not guaranteed
 //

@@ -102,7 +102,7 @@ func (d *draft) holds(name string) int {
 
 // settle brings targets and moves into line with everything else.
 func (d *draft) settle() {
-	before := slices.Clone(d.targets)
+	before := d.targets // retarget makes others
 	if d.reshaped {
 		d.retarget()
 	}

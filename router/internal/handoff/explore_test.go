@@ -15,9 +15,9 @@ var exploreStates = flag.Int("explore.states", 0, "explore up to this many state
 
 var scopes = []scope{
 	{name: "alone", nodes: 1, partitions: 1, kind: HandOff, batch: 1, crashes: 1, losses: 2, failures: 1, work: true, past: 1, epochs: 9, states: 5_000},
-	{name: "crash", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, crashes: 1, work: true, past: 1, epochs: 9, states: 10_000},
+	{name: "crash", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, crashes: 1, zombies: true, work: true, past: 1, epochs: 9, states: 10_000},
 	{name: "crash data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 1, crashes: 1, past: 1, epochs: 9, states: 10_000},
-	{name: "lost session", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 1, losses: 1, work: true, past: 1, epochs: 9, states: 8_000},
+	{name: "lost session", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 1, losses: 1, zombies: true, work: true, past: 1, epochs: 9, states: 8_000},
 	{
 		name: "operators", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, failures: 1, work: true, past: 0, epochs: 12, states: 12_000,
 		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}, {Action: Unpin}, {Action: Remove, Node: "b"}},

@@ -41,9 +41,14 @@ var mutants = []struct {
 		"TestDecide",
 	},
 	{
-		"an older presence takes a node's place", "decide.go",
-		"said.Session != n.Session && said.Revision > n.Revision", "said.Session != n.Session",
+		"a session is replaced that may live", "decide.go",
+		"said.Session != n.Session && (n.Down || v.ended(n.Session)) &&", "said.Session != n.Session &&",
 		"TestExplore/crash",
+	},
+	{
+		"an older presence takes a node's place", "decide.go",
+		"&& said.Revision > n.Revision && d.mayJoin", "&& d.mayJoin",
+		"TestDecide",
 	},
 	{
 		"released with work in hand", "holding.go",
@@ -117,12 +122,12 @@ var mutants = []struct {
 	},
 	{
 		"a partition is given to a node that is down", "target.go",
-		"if target != nil && target.Down && target.Name != owner {", "if target == nil && target.Down {",
+		"if target := d.node(targets[p]); target != nil && target.Down && target.Name != owner {", "if target := d.node(targets[p]); target != nil && target.Down && target.Name == \"-\" {",
 		"TestDecide",
 	},
 	{
 		"taken from the last node only to be nobody's", "target.go",
-		"if keeper := d.node(owner); d.targets[p] == \"\" && keeper != nil && !keeper.Leaving {", "if keeper := d.node(owner); keeper == d.node(\"-\") && keeper != nil {",
+		"if keeper := d.node(owner); targets[p] == \"\" && keeper != nil && !keeper.Leaving {", "if keeper := d.node(owner); targets[p] == \"-\" && keeper != nil {",
 		"TestExplore/operators-data",
 	},
 	{

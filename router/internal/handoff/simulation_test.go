@@ -66,7 +66,7 @@ func randomScope(random *rand.Rand) *scope {
 	s := &scope{
 		nodes: 2 + random.IntN(maxNodes-1), partitions: 1 + random.IntN(maxPartitions), kind: []Kind{HandOff, HandOff, Data, Instant}[random.IntN(4)],
 		batch: 1 + random.IntN(4), crashes: random.IntN(8), losses: random.IntN(8), failures: random.IntN(20), leaves: random.IntN(4),
-		recreations: max(0, random.IntN(4)-2), recall: random.IntN(2) == 0, work: true, past: random.IntN(4), epochs: MaxNumber,
+		recreations: max(0, random.IntN(4)-2), recall: random.IntN(2) == 0, zombies: random.IntN(2) == 0, work: true, past: random.IntN(4), epochs: MaxNumber,
 	}
 	s.warm = random.IntN(s.nodes + 1)
 	for range random.IntN(12) {

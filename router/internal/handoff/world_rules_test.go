@@ -107,7 +107,8 @@ func (w *world) checkRecord(from, to *Record) {
 		if before == nil || before.Static {
 			continue
 		}
-		if (after == nil && w.owned(from, i) > 0 || after != nil && (after.Session != before.Session || after.Down)) && !w.hasEnded(before) {
+		left := w.owned(from, i) == 0 && (after == nil || !after.Down) // whoever leaves and owns nothing goes before its session ends
+		if !left && (after == nil || after.Session != before.Session || after.Down) && !w.hasEnded(before) {
 			w.breaks("epoch %d takes %s for ended", to.Epoch, before.Session)
 		}
 	}

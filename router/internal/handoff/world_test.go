@@ -26,6 +26,8 @@ type scope struct {
 	crashes, losses, failures, leaves, recreations int
 	// recall: work in hand outlives a process, and the next one is told of it.
 	recall bool
+	// zombies: a presence may be stored by a process that was paused meanwhile, over that of the next one.
+	zombies bool
 	// work: work enters and leaves partitions.
 	work bool
 	// past is how many older versions of the record, and of each presence, may still be read.
@@ -461,7 +463,11 @@ func (w *world) viewOf(a *action) *View {
 	for i := range w.scope.nodes {
 		m := w.nodes[i]
 		if age := int(a.view[i]); age >= 0 && age < len(m.said) {
-			v.Nodes[nodeName(i)] = m.said[len(m.said)-1-age]
+			said := m.said[len(m.said)-1-age]
+			if n := w.newest().Node(nodeName(i)); n != nil && w.scope.zombies {
+				said.Revision = n.Revision + 1
+			}
+			v.Nodes[nodeName(i)] = said
 		}
 		for session := 1; a.knows&(1<<i) != 0 && session <= m.sessions; session++ {
 			if m.ended&(1<<session) != 0 {
