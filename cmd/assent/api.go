@@ -33,7 +33,7 @@ func (g *globals) api(ctx context.Context, nc *nats.Conn, endpoint string, reque
 	if err != nil {
 		return err
 	}
-	msg, err := g.request(ctx, nc, messages.Subjects{Prefix: g.Prefix}.API(endpoint), body)
+	msg, err := g.request(ctx, nc, messages.Subjects{Prefix: g.Prefix}.API(endpoint), body, theCoordinator)
 	if err != nil {
 		return err
 	}
@@ -46,8 +46,17 @@ func (g *globals) api(ctx context.Context, nc *nats.Conn, endpoint string, reque
 	return nil
 }
 
-// request sends a request until a coordinator takes it.
-func (g *globals) request(ctx context.Context, nc *nats.Conn, subject string, body []byte) (*nats.Msg, error) {
+// service is who answers requests.
+type service struct {
+	name    string
+	missing string // the code of the error when there is none
+	start   string // what to do then
+}
+
+var theCoordinator = service{"coordinator", "no_coordinator", "start one with `assent serve`"}
+
+// request sends a request until somebody takes it.
+func (g *globals) request(ctx context.Context, nc *nats.Conn, subject string, body []byte, of service) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiPatience)
 	defer cancel()
 	giveUp := time.Now().Add(missingPatience)
@@ -57,10 +66,10 @@ func (g *globals) request(ctx context.Context, nc *nats.Conn, subject string, bo
 		case err == nil:
 			return msg, nil
 		case !errors.Is(err, nats.ErrNoResponders):
-			return nil, fmt.Errorf("asking the coordinator (%s): %w", subject, err)
+			return nil, fmt.Errorf("asking the %s (%s): %w", of.name, subject, err)
 		case time.Now().After(giveUp):
-			return nil, &codedError{"no_coordinator", fmt.Errorf(
-				"no coordinator answers on %s at %s: start one with `assent serve`, or give its --prefix", subject, redact(nc.ConnectedUrl()))}
+			return nil, &codedError{of.missing, fmt.Errorf(
+				"no %s answers on %s at %s: %s, or give its --prefix", of.name, subject, redact(nc.ConnectedUrl()), of.start)}
 		}
 		select {
 		case <-ctx.Done():

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/router"
 )
 
 // TestMain makes the test binary the programs of the scripts too, each in a process of its own.
@@ -27,6 +29,8 @@ func TestMain(m *testing.M) {
 		"assent":      main,
 		"participant": func() { exitWith(participantMain()) },
 		"nats-server": func() { exitWith(natsServerMain()) },
+		"router":      func() { exitWith(routerMain()) },
+		"node":        func() { exitWith(nodeMain()) },
 	})
 }
 
@@ -117,5 +121,59 @@ func natsServerMain() error {
 	<-ctx.Done()
 	s.Shutdown()
 	s.WaitForShutdown()
+	return nil
+}
+
+// routerMain is `router`: a routing service by itself.
+func routerMain() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	nc, err := nats.Connect(os.Getenv("NATS_URL"))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	service, err := router.NewService(nc, router.ServiceConfig{})
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-service.Ready()
+		fmt.Println("ready")
+	}()
+	return service.Run(ctx)
+}
+
+// nodeMain is `node GROUP NAME`: a node of a group of 64 partitions, which cannot let go of any while the file "stuck" exists.
+func nodeMain() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	nc, err := nats.Connect(os.Getenv("NATS_URL"))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	node, err := router.NewNode(nc, router.NodeConfig{
+		Group: os.Args[1], Name: os.Args[2], Hooks: reluctant{}, TTL: time.Second, Settings: router.Settings{Partitions: 64},
+	})
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-node.Ready()
+		fmt.Println("ready")
+	}()
+	return node.Run(ctx)
+}
+
+// reluctant are the hooks of nodeMain.
+type reluctant struct{}
+
+func (reluctant) Acquire(context.Context, router.Move) error { return nil }
+
+func (reluctant) Release(context.Context, router.Move) error {
+	if _, err := os.Stat("stuck"); err == nil {
+		return errors.New("it cannot let go")
+	}
 	return nil
 }

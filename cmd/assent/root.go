@@ -74,6 +74,9 @@ With --json a command prints one JSON object on standard output, errors included
 		newParticipantsCommand(g),
 		newLockCommand(g),
 		newElectCommand(g),
+		newRouteCommand(g),
+		newNodesCommand(g),
+		newRingCommand(g),
 		newCompletionCommand(g),
 		newVersionCommand(g),
 	)
