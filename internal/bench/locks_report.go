@@ -4,7 +4,6 @@ package bench
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -177,18 +176,13 @@ func (r *LocksReport) compare() {
 	r.Missed = r.missed()
 }
 
-// median is the median of the rounds; the mean of the two in the middle when their number is even.
+// median is the median of the rounds.
 func (r *LocksReport) median(of func(*LocksRatios) float64) float64 {
 	values := make([]float64, len(r.Rounds))
 	for i := range r.Rounds {
 		values[i] = of(&r.Rounds[i])
 	}
-	slices.Sort(values)
-	n := len(values)
-	if n == 0 {
-		return 0
-	}
-	return (values[(n-1)/2] + values[n/2]) / 2
+	return median(values)
 }
 
 // target is what a ratio should be at most, or at least.
@@ -230,9 +224,11 @@ func (r *LocksReport) targets() []target {
 	)
 }
 
-func (r *LocksReport) missed() []string {
+func (r *LocksReport) missed() []string { return missed(r.targets()) }
+
+func missed(targets []target) []string {
 	missed := []string{}
-	for _, t := range r.targets() {
+	for _, t := range targets {
 		if !t.met() {
 			missed = append(missed, t.String())
 		}

@@ -28,13 +28,7 @@ func (r *LocksReport) WriteTable(w io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(&b, "\nratios: medians of the %s, in each of which a row and its yardstick are measured one after the other\n", count(len(r.Rounds), "round"))
-	for _, t := range r.targets() {
-		verdict := "reached"
-		if !t.met() {
-			verdict = "MISSED"
-		}
-		fmt.Fprintf(&b, "%-8s %s\n", verdict, t)
-	}
+	writeTargets(&b, r.targets())
 	if r.Errors > 0 {
 		fmt.Fprintf(&b, "%s, the first: %s\n", count(int(r.Errors), "error"), r.FirstError)
 	}
