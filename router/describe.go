@@ -3,13 +3,14 @@
 package router
 
 import (
+	"cmp"
 	"maps"
 
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
-// describe makes of a record what people and tools look at.
-func describe(r *handoff.Record) *Group {
+// describe makes of a record what people and tools look at. The subjects are those on which nodes really take requests.
+func (n names) describe(r *handoff.Record) *Group {
 	balance := r.Ring().Balance()
 	g := &Group{
 		Group: r.Group, Kind: string(r.Kind), Partitions: r.Partitions, GraceMS: max(r.GraceMS, 0), Batch: r.Batch,
@@ -18,10 +19,11 @@ func describe(r *handoff.Record) *Group {
 	}
 	places := map[string]int{"": -1}
 	for i := range r.Nodes {
-		n := &r.Nodes[i]
-		places[n.Name] = i
+		node := &r.Nodes[i]
+		places[node.Name] = i
 		g.Nodes[i] = GroupNode{
-			Node: n.Name, Weight: n.Weight, Zone: n.Zone, Subject: n.Subject, Session: n.Session, State: stateOf(n),
+			Node: node.Name, Weight: node.Weight, Zone: node.Zone, Subject: cmp.Or(node.Subject, n.nodeSubject(r.Group, node.Name)),
+			Session: node.Session, State: stateOf(node),
 			Partitions: balance.Nodes[i].Partitions, Share: balance.Nodes[i].Share,
 		}
 	}

@@ -36,7 +36,7 @@ func (g *Groups) Create(ctx context.Context, group string, settings Settings) (*
 	if err != nil {
 		return nil, err
 	}
-	return describe(v.record), nil
+	return g.s.names.describe(v.record), nil
 }
 
 // Show gives a group. The error is ErrNoGroup, ErrRecord or ErrNewerRecord.
@@ -45,7 +45,7 @@ func (g *Groups) Show(ctx context.Context, group string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	return describe(v.record), nil
+	return g.s.names.describe(v.record), nil
 }
 
 // List gives all groups, by name. One whose record cannot be read has a Problem.
@@ -63,7 +63,7 @@ func (g *Groups) List(ctx context.Context) ([]Group, error) {
 		case err != nil:
 			groups = append(groups, Group{Group: name, Nodes: []GroupNode{}, Problem: err.Error()})
 		default:
-			groups = append(groups, *describe(v.record))
+			groups = append(groups, *g.s.names.describe(v.record))
 		}
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Group, b.Group) })
