@@ -161,10 +161,16 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 	p.Tx, p.Trace = sub.Tx, sub.Trace
 	p.Participants = participantsOf(sub, p.Participants[:0])
 	p.Expires = max(l.now(), sub.Tx.UnixMilli()) + sub.Timeout().Milliseconds()
+	p.Routing, l.scratch.record = sub.Routing(l.scratch.record)
 	missing := p.Participants
 	if known {
 		var participants []string
-		l.scratch.missing, participants, p.Expires = l.fold.Missing(sub.Tx, l.scratch.missing[:0])
+		var routing uint64
+		l.scratch.missing, participants, p.Expires, routing = l.fold.Missing(sub.Tx, l.scratch.missing[:0])
+		if routing != p.Routing {
+			l.otherwiseRouted(sub.Tx, len(l.scratch.missing), reply)
+			return
+		}
 		missing, p.Participants = l.scratch.missing, append(p.Participants[:0], participants...)
 	}
 	if refusal := l.tooLarge(p, sub); refusal != nil {
@@ -187,6 +193,16 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 		l.write(l.prepareSubject(name), sub.Tx)
 		crash.Here("coordinator.prepare.appended")
 	}
+}
+
+// otherwiseRouted takes the repetition of a transaction whose operations went to other participants the first time. It waits
+// for the outcome of the first; if that is not in the log as a whole, whoever submitted it has to complete it, and is
+// perhaps no more: it is aborted.
+func (l *leader) otherwiseRouted(tx messages.ID, missing int, reply string) {
+	if missing > 0 {
+		l.appendAbort(tx, protocol.ReasonRouting)
+	}
+	l.wait(&messages.Wait{Tx: tx}, reply)
 }
 
 // tooLarge refuses a transaction one of whose prepares would be over the limit, though the submission is not.

@@ -26,7 +26,7 @@ var samples = struct {
 		Operations: []Operation{{Keys: []string{"accounts/1"}, Payload: samplePayload}}},
 	keyless: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000,
 		Operations: []Operation{{Payload: samplePayload}}},
-	routed: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000,
+	routed: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000, Routing: 4711,
 		Operations: []Operation{{Route: &Route{"accounts", "accounts/1", 1763856000000000, 12}, Payload: samplePayload}}},
 	moved:    VoteRecord{Tx: sampleID, Vote: VoteNo, Held: true, WrongOwner: 13},
 	vote:     VoteRecord{Tx: sampleID, Vote: VoteYes},
@@ -122,6 +122,11 @@ func TestAllocationsOfReadingTheLog(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { _, _ = ParseID(text) }); n != 0 {
 		t.Errorf("ParseID: %v allocations", n)
+	}
+	scratch := make([]byte, 0, 256)
+	routed := Submission{Operations: []Operation{{Participant: "bank-a", Route: &Route{}}, {Participant: "bank-b"}}}
+	if n := testing.AllocsPerRun(100, func() { _, scratch = routed.Routing(scratch) }); n != 0 {
+		t.Errorf("Submission.Routing: %v allocations", n)
 	}
 	if n := testing.AllocsPerRun(100, func() { sampleID.Next() }); n != 0 {
 		t.Errorf("ID.Next: %v allocations", n)

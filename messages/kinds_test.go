@@ -28,7 +28,7 @@ var (
 	}, "group", "key", "incarnation", "epoch")
 
 	prepares = kind[Prepare]{(*Decoder).Prepare, AppendPrepare, viewPrepare, object(map[string]rule{
-		"tx": wireID, "v": version, "participants": both(list(1, 64, wireName), differ), "expires": wholeNumber,
+		"tx": wireID, "v": version, "participants": both(list(1, 64, wireName), differ), "expires": wholeNumber, "routing": fromOne,
 		"operations": list(1, 1024, object(map[string]rule{
 			"keys": list(0, 1024, text(1024)), "payload": payload, "route": wireRouting})),
 		"trace": wireTrace,
@@ -89,7 +89,7 @@ func viewOperations(ops []Operation) (all []wireOperation) {
 }
 
 func viewPrepare(p *Prepare) wireRecord {
-	return wireRecord{Tx: p.Tx.String(), Participants: p.Participants, Expires: p.Expires,
+	return wireRecord{Tx: p.Tx.String(), Participants: p.Participants, Expires: p.Expires, Routing: p.Routing,
 		Operations: viewOperations(p.Operations), Trace: p.Trace}
 }
 

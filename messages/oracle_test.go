@@ -184,6 +184,7 @@ type wireRecord struct {
 	Participants []string        `json:"participants,omitempty"`
 	Expires      int64           `json:"expires,omitempty"`
 	TimeoutMS    int64           `json:"timeout_ms,omitempty"`
+	Routing      uint64          `json:"routing,omitempty"`
 	Operations   []wireOperation `json:"operations,omitempty"`
 	Trace        string          `json:"trace,omitempty"`
 	Held         bool            `json:"held,omitempty"`

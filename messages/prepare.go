@@ -14,6 +14,8 @@ type Prepare struct {
 	Participants []string
 	// Expires is the log time, in Unix milliseconds, after which an undecided transaction is aborted.
 	Expires int64
+	// Routing is Submission.Routing of the submission that the prepare was made of; 0 if none of its operations was routed.
+	Routing uint64
 	// Operations are the branch: at least one operation, in the client's order.
 	Operations []Operation
 	// Trace is a W3C traceparent, "" for none.
@@ -27,6 +29,7 @@ const (
 	bitExpires
 	bitOperations
 	bitTrace
+	bitRouting
 )
 
 // AppendPrepare appends the record's JSON, without a newline. Payloads must be valid JSON without newlines.
@@ -40,6 +43,9 @@ func AppendPrepare(b []byte, p *Prepare) []byte {
 		b = append(append(append(b, '"'), name...), '"')
 	}
 	b = appendNumber(b, `],"expires":`, p.Expires)
+	if p.Routing != 0 {
+		b = appendNumber(b, `,"routing":`, int64(p.Routing))
+	}
 	b = appendOperations(b, p.Operations, false)
 	b = appendText(b, `,"trace":"`, p.Trace)
 	return append(b, '}')
@@ -64,6 +70,9 @@ func (d *Decoder) Prepare(line []byte, p *Prepare) error {
 		case "expires":
 			s.once("expires", bitExpires)
 			p.Expires = s.number()
+		case "routing":
+			s.once("routing", bitRouting)
+			p.Routing = s.positive()
 		case "operations":
 			s.once("operations", bitOperations)
 			p.Operations = d.operations(&s, p.Operations, false)

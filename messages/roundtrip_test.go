@@ -78,7 +78,7 @@ func roundTrip[R any](t *rapid.T, k kind[R], record *R) {
 func TestRoundTrip(t *testing.T) {
 	for name, draw := range map[string]func(*rapid.T){
 		"prepare": func(t *rapid.T) {
-			roundTrip(t, prepares, &Prepare{Tx: drawID.Draw(t, "tx"), Participants: drawNames(t),
+			roundTrip(t, prepares, &Prepare{Tx: drawID.Draw(t, "tx"), Participants: drawNames(t), Routing: drawSequence.Draw(t, "routing"),
 				Expires: drawMillis.Draw(t, "expires"), Operations: drawOperations(t, nil), Trace: drawText(t, "trace", MaxTrace)})
 		},
 		"vote": func(t *rapid.T) {

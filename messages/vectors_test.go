@@ -35,8 +35,13 @@ type vectors struct {
 		Shards map[string]int `json:"shards"`
 	} `json:"shards"`
 	// Next has the ids under which a transaction is tried again, one after the other; the first is the client's.
-	Next     [][]string `json:"next_ids"`
-	BadIDs   []string   `json:"bad_ids"`
+	Next [][]string `json:"next_ids"`
+	// Routings are the fingerprints of how operations went to participants.
+	Routings []struct {
+		Participants []string `json:"participants"`
+		Routing      uint64   `json:"routing"`
+	} `json:"routings"`
+	BadIDs   []string `json:"bad_ids"`
 	Subjects []struct {
 		Subject     string `json:"subject"`
 		Prefix      string `json:"prefix"`
@@ -145,6 +150,22 @@ func TestVectorNextIDs(t *testing.T) {
 				t.Errorf("after %v comes %v; expected %v", id, got, want)
 			}
 			id = id.Next()
+		}
+	}
+}
+
+func TestVectorRoutings(t *testing.T) {
+	for _, v := range readVectors(t).Routings {
+		var sub Submission
+		for _, name := range v.Participants {
+			sub.Operations = append(sub.Operations, Operation{Participant: name})
+		}
+		if got, _ := sub.Routing(nil); got != 0 {
+			t.Errorf("%q, of which none was routed: %d", v.Participants, got)
+		}
+		sub.Operations[len(sub.Operations)-1].Route = &Route{}
+		if got, _ := sub.Routing([]byte("left")); got != v.Routing {
+			t.Errorf("%q: %d; expected %d", v.Participants, got, v.Routing)
 		}
 	}
 }

@@ -172,7 +172,7 @@ func (w *universe) submit(i, tx int) {
 		Operations: []messages.Operation{{}}}
 	missing := p.Participants
 	if known {
-		missing, p.Participants, p.Expires = l.fold.Missing(ids[tx], nil)
+		missing, p.Participants, p.Expires, _ = l.fold.Missing(ids[tx], nil)
 	}
 	for _, name := range missing {
 		w.publish(publish{entry{0, messages.KindPrepare, slices.Index(names[:], name), string(messages.AppendPrepare(nil, &p)), tx}, nobody})

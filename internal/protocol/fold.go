@@ -55,7 +55,8 @@ const (
 type FoldStats struct {
 	// Malformed counts records that no reader may act on, and messages on subjects that the protocol does not have.
 	Malformed uint64
-	// Stranger counts votes of a participant that is not the transaction's.
+	// Stranger counts votes of a participant that is not the transaction's. If they hold something they are answered with a
+	// rollback.
 	Stranger uint64
 	// Late counts prepares of transactions that are, or may be, forgotten.
 	Late uint64
@@ -83,6 +84,8 @@ type Checkpoint struct {
 type transaction struct {
 	id      messages.ID
 	expires int64
+	// routing is that of its first prepare; 0 for none.
+	routing uint64
 	// first is the message that made it known.
 	first position
 	// Invariant: participants never changes once it is known, except when recalled.
@@ -100,8 +103,10 @@ type transaction struct {
 	wrongOwner uint64
 	// parted is the sequence of the last prepare that would mislead a reader that has not read what came before; 0 for none.
 	parted uint64
-	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so.
+	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so, and members
+	// all that it ever had.
 	recalled bool
+	members  []string
 }
 
 // position is a place in the log: a message's sequence, and the log time before it.
@@ -248,14 +253,21 @@ func (f *Fold) onPrepare(participant string, p *messages.Prepare) error {
 		return errForeign
 	}
 	tx.prepared |= 1 << index
-	if tx.outcome == messages.Undecided && f.logTime > tx.expires {
+	if tx.outcome != messages.Undecided {
+		return nil
+	}
+	switch {
+	case f.logTime > tx.expires:
 		f.decide(tx, Verdict{Outcome: messages.Aborted, Reason: ReasonTimeout})
+	case p.Routing != tx.routing:
+		f.decide(tx, Verdict{Outcome: messages.Aborted, Reason: ReasonRouting})
 	}
 	return nil
 }
 
 func (f *Fold) begin(p *messages.Prepare) *transaction {
 	tx := f.allocate(p.Tx, p.Expires, position{f.sequence, f.before})
+	tx.routing = p.Routing
 	for _, name := range p.Participants {
 		tx.participants = append(tx.participants, name)
 		tx.yesAt = append(tx.yesAt, 0)
@@ -264,7 +276,9 @@ func (f *Fold) begin(p *messages.Prepare) *transaction {
 	return tx
 }
 
-// onVote: rules 2 to 5.
+// onVote: rules 2 to 5. Who is a stranger to the transaction was asked to prepare something else under its id, which has
+// no part in its outcome (two clients that share an id routed it differently, say, and two leaders led): it must be told to
+// roll back, and never what the transaction's own participants are told.
 func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 	// Who voted yes holds the branch, and a no that is held says that something may be: both are owed the outcome that comes after.
 	holds := v.Vote == messages.VoteYes || (v.Vote == messages.VoteNo && v.Held)
@@ -276,13 +290,16 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 		return
 	}
 	index := indexOf(tx.participants, participant)
-	if index < 0 && tx.recalled && holds && len(tx.participants) < messages.MaxParticipants {
+	if index < 0 && tx.recalled && holds && indexOf(tx.members, participant) >= 0 {
 		index = len(tx.participants)
 		tx.participants = append(tx.participants, participant)
 		tx.yesAt = append(tx.yesAt, 0)
 	}
 	if index < 0 {
 		f.stats.Stranger++
+		if holds {
+			f.presume(participant, v.Tx)
+		}
 		return
 	}
 	if holds {
@@ -312,22 +329,32 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 }
 
 // late answers who holds, or may hold, a branch of a transaction that is not open: with its outcome when that is remembered
-// (rule 4), with a rollback when it is not known (rule 5: presumed abort, and nothing is kept).
+// (rule 4), with a rollback when it is not known (rule 5: presumed abort, and nothing is kept), or not the participant's.
 func (f *Fold) late(participant string, v *messages.VoteRecord) {
-	past, ok := f.memory.recall(v.Tx)
-	if !ok {
-		f.emit(Effect{Kind: Send, Tx: v.Tx, Participant: participant, Outcome: messages.Aborted, Vote: f.sequence, Presumed: true})
+	past, ok := f.memory.peek(v.Tx)
+	if stranger := ok && indexOf(past.members, participant) < 0; stranger || !ok {
+		if stranger {
+			f.stats.Stranger++
+		}
+		f.presume(participant, v.Tx)
 		return
 	}
+	f.memory.remove(v.Tx, past.remembered)
 	tx := f.allocate(v.Tx, past.expires, past.first)
 	tx.participants = append(tx.participants, participant)
 	tx.yesAt = append(tx.yesAt, f.sequence)
 	tx.yes, tx.outcome, tx.recalled = 1, past.outcome, true
+	tx.members = past.members
 	if v.Vote != messages.VoteYes {
 		tx.yes, tx.held = 0, 1
 	}
 	tx.refuser, tx.reason, tx.wrongOwner, tx.parted = past.refuser, past.reason, past.wrongOwner, past.parted
 	f.send(tx, 0)
+}
+
+// presume answers who holds a branch that has no part in a commit.
+func (f *Fold) presume(participant string, tx messages.ID) {
+	f.emit(Effect{Kind: Send, Tx: tx, Participant: participant, Outcome: messages.Aborted, Vote: f.sequence, Presumed: true})
 }
 
 // onAbort: rule 2. An abort after the decision, or of an unknown transaction, is ignored.
@@ -361,8 +388,14 @@ func (f *Fold) expire() {
 	}
 }
 
-// ReasonTimeout is the reason of a transaction that was aborted because its time was up.
-const ReasonTimeout = "timeout"
+// Why a transaction was aborted that nobody refused.
+const (
+	// ReasonTimeout: its time was up.
+	ReasonTimeout = "timeout"
+	// ReasonRouting: it was submitted twice, by clients that share its id, and its operations went to other participants the
+	// second time. Who has voted may have prepared the one or the other.
+	ReasonRouting = "submitted twice, and routed differently"
+)
 
 func (f *Fold) decide(tx *transaction, v Verdict) {
 	if tx.outcome != messages.Undecided {
@@ -397,6 +430,14 @@ func (f *Fold) finish(tx *transaction) {
 	f.memory.remember(tx, f.logTime, f.sequence)
 	delete(f.open, tx.id)
 	f.release(tx)
+}
+
+// everybody is all participants that the transaction ever had.
+func (tx *transaction) everybody() []string {
+	if tx.recalled {
+		return tx.members
+	}
+	return tx.participants
 }
 
 // all has a bit for every participant.

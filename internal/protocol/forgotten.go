@@ -59,7 +59,7 @@ func (f *Fold) ignores(id messages.ID) bool {
 // part notes that a prepare came which would mislead a reader that starts between the transaction's first and it.
 func (tx *transaction) part(p *messages.Prepare, sequence uint64) {
 	if tx.recalled || tx.outcome != messages.Undecided || tx.yes|tx.no|tx.readOnly != 0 ||
-		tx.expires != p.Expires || !slices.Equal(tx.participants, p.Participants) {
+		tx.expires != p.Expires || tx.routing != p.Routing || !slices.Equal(tx.participants, p.Participants) {
 		tx.parted = sequence
 	}
 }

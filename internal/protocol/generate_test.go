@@ -27,6 +27,7 @@ type genRecord struct {
 	vote         messages.Vote
 	held         bool
 	wrongOwner   uint64
+	routing      uint64
 	reason       string
 	through      uint64
 	garbage      string
@@ -49,7 +50,7 @@ func (m *genMessage) encode() testMessage {
 			data = append(data, r.garbage...)
 		case m.kind == messages.KindPrepare:
 			data = messages.AppendPrepare(data, &messages.Prepare{
-				Tx: r.tx, Participants: r.participants, Expires: r.expires, Operations: []messages.Operation{{Payload: []byte("1")}},
+				Tx: r.tx, Participants: r.participants, Expires: r.expires, Routing: r.routing, Operations: []messages.Operation{{Payload: []byte("1")}},
 			})
 		case m.kind == messages.KindVote:
 			data = messages.AppendVote(data, &messages.VoteRecord{Tx: r.tx, Vote: r.vote, Held: r.held, Reason: r.reason, WrongOwner: r.wrongOwner})
@@ -79,6 +80,7 @@ type makerTx struct {
 	id           messages.ID
 	participants []string
 	expires      int64
+	routing      uint64
 	prepared     int
 	voted        int
 	ended        bool
@@ -167,6 +169,7 @@ func (m *logMaker) begin() action {
 		id:           testID(minted, len(m.txs)+1),
 		participants: makerNames[m.pick("lowest", 2) : 1+m.pick("highest", 2)+1],
 		expires:      m.now + int64(m.pick("timeout", 60)) - 3,
+		routing:      uint64(m.pick("routing", 3)),
 	}
 	m.txs = append(m.txs, tx)
 	return m.goOn(tx)
@@ -189,12 +192,16 @@ func (m *logMaker) goOn(tx *makerTx) action {
 }
 
 func (m *logMaker) prepare(tx *makerTx, participant string, expires int64, participants []string) action {
-	return action{messages.KindPrepare, participant, genRecord{tx: tx.id, participants: participants, expires: expires}}
+	return action{messages.KindPrepare, participant, genRecord{tx: tx.id, participants: participants, expires: expires, routing: tx.routing}}
 }
 
 func (m *logMaker) chaos(tx *makerTx) action {
 	who := rapid.SampledFrom([]string{"a", "b", "c", "x"}).Draw(m.t, "who")
-	switch m.pick("chaos", 12) {
+	switch m.pick("chaos", 13) {
+	case 12: // another client's, who shares the id
+		other := *tx
+		other.routing = uint64(m.pick("other routing", 3))
+		return m.prepare(&other, who, tx.expires, rapid.SampledFrom([][]string{tx.participants, makerNames}).Draw(m.t, "other participants"))
 	case 0, 1:
 		return m.prepare(tx, who, tx.expires, tx.participants)
 	case 2:

@@ -14,6 +14,8 @@ import (
 // Entries hold no pointers: a million of them cost the garbage collector nothing.
 type memory struct {
 	entries map[messages.ID]remembered
+	// lists has the entries' participants.
+	lists lists
 	// refusals has the reasons of aborted entries that have one.
 	refusals map[messages.ID]refusal
 	// order is the entries by the time they were finished, in blocks; a block knows the lowest position that its entries
@@ -35,7 +37,9 @@ type remembered struct {
 	end   uint64
 	first position
 	// parted: see transaction.
-	parted  uint64
+	parted uint64
+	// list is its participants', in lists.
+	list    uint32
 	outcome messages.Outcome
 	// lingers: it is in lingering, no longer in order.
 	lingers bool
@@ -50,6 +54,8 @@ type refusal struct {
 type past struct {
 	remembered
 	refusal
+	// members are its participants. They are shared, and never change.
+	members []string
 }
 
 const blockSize = 1024
@@ -69,6 +75,7 @@ type finishedEntry struct {
 func (m *memory) init(floor int64) {
 	m.entries = make(map[messages.ID]remembered)
 	m.refusals = make(map[messages.ID]refusal)
+	m.lists.init()
 	m.blockSize = blockSize
 	m.floor = floor
 }
@@ -86,6 +93,7 @@ func (m *memory) prepared(id messages.ID, sequence uint64) bool {
 func (m *memory) remember(tx *transaction, now int64, sequence uint64) {
 	m.entries[tx.id] = remembered{
 		expires: tx.expires, finishedAt: now, end: sequence, first: tx.first, parted: tx.parted, outcome: tx.outcome,
+		list: m.lists.take(tx.everybody()),
 	}
 	if tx.refuser != "" || tx.reason != "" {
 		m.refusals[tx.id] = refusal{tx.refuser, tx.reason, tx.wrongOwner}
@@ -105,22 +113,15 @@ func (m *memory) peek(id messages.ID) (past, bool) {
 	if !ok {
 		return past{}, false
 	}
-	return past{entry, m.refusals[id]}, true
+	return past{entry, m.refusals[id], m.lists.names(entry.list)}, true
 }
 
-// recall takes an entry out: its transaction is open again.
-func (m *memory) recall(id messages.ID) (past, bool) {
-	p, ok := m.peek(id)
-	if ok {
-		m.remove(id, p.remembered)
-	}
-	return p, ok
-}
-
+// remove takes an entry out: it is forgotten, or its transaction is open again.
 func (m *memory) remove(id messages.ID, entry remembered) {
 	if entry.lingers {
 		m.lingers--
 	}
+	m.lists.release(entry.list)
 	delete(m.entries, id)
 	delete(m.refusals, id)
 }

@@ -27,6 +27,8 @@ type model struct {
 type modelTx struct {
 	id           messages.ID
 	participants []string
+	all          []string // also those that a recalled one has not
+	routing      uint64
 	expires      int64
 	prepared     []string
 	votes        []modelVote // those that counted, or were answered
@@ -150,7 +152,7 @@ func (m *model) prepare(msg *genMessage, r genRecord) {
 			m.say("%s ignored", r.tx)
 			return
 		}
-		tx = &modelTx{id: r.tx, participants: r.participants, expires: r.expires}
+		tx = &modelTx{id: r.tx, participants: r.participants, all: r.participants, expires: r.expires, routing: r.routing}
 		m.known = append(m.known, tx)
 	}
 	if tx.finished || !slices.Contains(tx.participants, msg.participant) {
@@ -160,13 +162,16 @@ func (m *model) prepare(msg *genMessage, r genRecord) {
 	if tx.outcome == messages.Undecided && m.logTime > tx.expires {
 		m.decide(tx, messages.Aborted, "", "timeout", 0)
 	}
+	if tx.outcome == messages.Undecided && tx.routing != r.routing {
+		m.decide(tx, messages.Aborted, "", "submitted twice, and routed differently", 0)
+	}
 }
 
 func (m *model) vote(msg *genMessage, r genRecord) {
 	vote := modelVote{msg.participant, r.vote, r.held, msg.sequence}
 	tx := m.find(r.tx)
 	switch {
-	case tx == nil:
+	case tx == nil || !slices.Contains(tx.all, msg.participant):
 		if vote.holds() {
 			m.say("send %s aborted to %s for %d, presumed", r.tx, msg.participant, msg.sequence)
 		}

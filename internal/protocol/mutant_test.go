@@ -31,7 +31,7 @@ var mutants = []struct {
 	},
 	{
 		"a prepare may come late", "fold.go",
-		"if tx.outcome == messages.Undecided && f.logTime > tx.expires {", "if false {",
+		"case f.logTime > tx.expires:", "case false:",
 		"TestFoldTranscripts/clock-back",
 	},
 	{
@@ -106,7 +106,7 @@ var mutants = []struct {
 	},
 	{
 		"a stranger's vote counts", "fold.go",
-		"f.stats.Stranger++\n		return", "f.decide(tx, messages.Aborted, participant, v.Reason); return",
+		"f.stats.Stranger++\n		if holds {", "f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, 0}); if holds {",
 		"TestFoldTranscripts/garbage",
 	},
 	{
@@ -128,6 +128,41 @@ var mutants = []struct {
 		"a move is not told", "fold.go",
 		"Reason: v.Reason, WrongOwner: v.WrongOwner,\n", "Reason: v.Reason,\n",
 		"TestFoldTranscripts/moved",
+	},
+	{
+		"what was routed in two ways is one transaction", "fold.go",
+		"case p.Routing != tx.routing:", "case false:",
+		"TestFoldTranscripts/routed",
+	},
+	{
+		"a stranger is told what a finished transaction's own participants are", "fold.go",
+		"if stranger := ok && indexOf(past.members, participant) < 0; stranger || !ok {", "if stranger := false; stranger || !ok {",
+		"TestFoldTranscripts/routed",
+	},
+	{
+		"a stranger joins a transaction that was called back", "fold.go",
+		"if index < 0 && tx.recalled && holds && indexOf(tx.members, participant) >= 0 {", "if index < 0 && tx.recalled && holds {",
+		"TestFoldTranscripts/routed",
+	},
+	{
+		"a stranger holds its branch for ever", "fold.go",
+		"		if holds {\n			f.presume(participant, v.Tx)\n		}\n", "",
+		"TestFoldTranscripts/routed",
+	},
+	{
+		"who called a transaction back is all that it has", "fold.go",
+		"	if tx.recalled {\n		return tx.members\n	}\n", "",
+		"TestFoldTranscripts/routed",
+	},
+	{
+		"participants are forgotten with the first transaction of theirs", "lists.go",
+		"if held.uses--; held.uses > 0 {", "if held.uses--; false {",
+		"TestFoldModelProperty",
+	},
+	{
+		"a checkpoint parts a transaction that was routed in two ways", "forgotten.go",
+		"tx.expires != p.Expires || tx.routing != p.Routing || ", "tx.expires != p.Expires || ",
+		"TestFoldReadersProperty",
 	},
 	{
 		"a message is read twice", "fold.go",

@@ -96,18 +96,19 @@ func (tx *transaction) view() View {
 }
 
 // Missing appends to names the participants of an undecided transaction whose prepare is not in the log, and gives
-// the transaction's expiry: what a repeated submission has to write again after a leader's crash.
-func (f *Fold) Missing(id messages.ID, names []string) (missing []string, participants []string, expires int64) {
+// the transaction's expiry and routing: what a repeated submission has to write again after a leader's crash, if it is
+// routed as the first one was.
+func (f *Fold) Missing(id messages.ID, names []string) (missing, participants []string, expires int64, routing uint64) {
 	tx := f.open[id]
 	if tx == nil || tx.outcome != messages.Undecided {
-		return names, nil, 0
+		return names, nil, 0, 0
 	}
 	for i, name := range tx.participants {
 		if tx.prepared&(1<<i) == 0 {
 			names = append(names, name)
 		}
 	}
-	return names, tx.participants, tx.expires
+	return names, tx.participants, tx.expires, tx.routing
 }
 
 // Overdue appends to ids at most limit undecided transactions whose expiry is before now, a wall clock's Unix

@@ -186,8 +186,8 @@ var scenarioCommands = map[string]func(*scenario, command){
 		}
 	},
 	"missing": func(s *scenario, c command) {
-		missing, participants, expires := s.fold.Missing(s.id(c.word(1)), nil)
-		s.say("missing %v of %v, expires %d", missing, participants, expires)
+		missing, participants, expires, routing := s.fold.Missing(s.id(c.word(1)), nil)
+		s.say("missing %v of %v, expires %d%s", missing, participants, expires, routedAs(routing))
 	},
 	"stats": func(s *scenario, _ command) {
 		stats, open, remembered := s.fold.Stats(), 0, 0
@@ -237,6 +237,7 @@ func (s *scenario) record(verb string, data []byte, c command) []byte {
 	case "prepare":
 		return messages.AppendPrepare(data, &messages.Prepare{
 			Tx: id, Participants: strings.Split(c.fields["participants"], ","), Expires: c.number("expires"),
+			Routing:    uint64(c.number("routing")),
 			Operations: []messages.Operation{{Payload: []byte("1")}},
 		})
 	case "vote":
@@ -294,6 +295,13 @@ func (s *scenario) effect(e Effect) {
 	case Ignored:
 		s.say("%s ignored", tx)
 	}
+}
+
+func routedAs(routing uint64) string {
+	if routing == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", routing %d", routing)
 }
 
 func because(participant, reason string, wrongOwner uint64) string {
