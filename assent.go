@@ -78,7 +78,7 @@ type Client struct {
 	shards  int // 0 until a coordinator has said
 	calls   map[ID][]*call
 	closed  bool
-	ring    router           // nil until a transaction is routed
+	ring    resolver         // nil until a transaction is routed
 	decoder messages.Decoder // of the answers; mu guards it
 }
 

@@ -67,7 +67,7 @@ func (tx *Tx) submit(ctx context.Context, sub *messages.Submission) (messages.An
 // program that noted its id, and runs again after a crash) comes to the same ids, of each of which the log lets one
 // attempt happen at the most.
 func (tx *Tx) commitRouted(ctx context.Context, at *chain) error {
-	r, err := tx.client.router()
+	r, err := tx.client.resolver()
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (tx *Tx) commitRouted(ctx context.Context, at *chain) error {
 }
 
 // resolve routes what is to be routed, each group by one view of its ring.
-func (tx *Tx) resolve(ctx context.Context, r router, operations []messages.Operation) error {
+func (tx *Tx) resolve(ctx context.Context, r resolver, operations []messages.Operation) error {
 	for i := range tx.groups {
 		if err := tx.groups[i].resolve(ctx, tx.sub.Tx, r, operations); err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/assent-tx/assent"
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/router"
 )
 
 // What stands in here for package router and its nodes is as plain as can be: who owns a key is a map, and a node is a
@@ -40,7 +41,7 @@ func newRing(owners map[string]string) *ring {
 	return &ring{incarnation: 7, epoch: 1, owners: owners, moving: map[string]bool{}, changed: make(chan struct{})}
 }
 
-func (r *ring) Routes(_ context.Context, group string, keys []string) ([]assent.Route, error) {
+func (r *ring) Routes(_ context.Context, group string, keys []string) ([]router.Route, error) {
 	r.mu.Lock()
 	r.calls++
 	n, asked := r.calls, r.asked
@@ -56,9 +57,11 @@ func (r *ring) Routes(_ context.Context, group string, keys []string) ([]assent.
 	if group != "g" {
 		return nil, errNoGroup
 	}
-	var routes []assent.Route
+	var routes []router.Route
 	for _, key := range keys {
-		routes = append(routes, assent.NewRoute(r.owners[key], r.incarnation, r.epoch, r.moving[key]))
+		routes = append(routes, router.Route{
+			Group: group, Key: key, Node: r.owners[key], Incarnation: r.incarnation, Epoch: r.epoch, Moving: r.moving[key],
+		})
 	}
 	return routes, nil
 }

@@ -4,41 +4,31 @@ package assent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/router"
 )
 
-// router finds the nodes that own keys.
-type router interface {
+// resolver finds the nodes that own keys: what the client needs of router.Client.
+type resolver interface {
 	// Routes gives the routes of keys of a group, in their order and all by the same ring.
-	Routes(ctx context.Context, group string, keys []string) ([]route, error)
+	Routes(ctx context.Context, group string, keys []string) ([]router.Route, error)
 	// After waits until the ring of a group is newer than that.
 	After(ctx context.Context, group string, incarnation, epoch uint64) error
 	Close()
 }
 
-// route is where a key is.
-type route struct {
-	node               string
-	incarnation, epoch uint64
-	// moving: the node is about to hand the key over, and takes nothing new for it.
-	moving bool
-}
-
-// router is the client's, made when it is first needed.
-func (c *Client) router() (router, error) {
+// resolver is the client's, made when it is first needed.
+func (c *Client) resolver() (resolver, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, ErrClosed
 	}
 	if c.ring == nil {
-		ring, err := newRouter(c.nc, &c.cfg)
+		ring, err := router.NewClient(c.nc, router.Config{Prefix: c.cfg.Prefix, Log: c.cfg.Log})
 		if err != nil {
 			return nil, fmt.Errorf("assent: %w", err)
 		}
@@ -70,7 +60,7 @@ func (g *keyGroup) routedTo(node string) bool {
 }
 
 // resolve routes the operations of the group, once none of its keys is moving.
-func (g *keyGroup) resolve(ctx context.Context, tx ID, r router, operations []messages.Operation) error {
+func (g *keyGroup) resolve(ctx context.Context, tx ID, r resolver, operations []messages.Operation) error {
 	for {
 		routes, err := r.Routes(ctx, g.name, g.keys)
 		if err != nil {
@@ -78,14 +68,18 @@ func (g *keyGroup) resolve(ctx context.Context, tx ID, r router, operations []me
 		}
 		moving := -1
 		g.nodes = g.nodes[:0]
-		for i, route := range routes {
-			if route.moving {
+		for i := range routes {
+			route := &routes[i]
+			switch {
+			case route.Node == "":
+				return g.fault(ctx, tx, i, router.ErrNoNodes)
+			case route.Moving:
 				moving = i
 			}
 			op := &operations[g.operations[i]]
-			op.Participant = route.node
-			op.Route = &messages.Route{Group: g.name, Key: g.keys[i], Incarnation: route.incarnation, Epoch: route.epoch}
-			g.incarnation, g.epoch, g.nodes = route.incarnation, route.epoch, append(g.nodes, route.node)
+			op.Participant = route.Node
+			op.Route = &messages.Route{Group: g.name, Key: g.keys[i], Incarnation: route.Incarnation, Epoch: route.Epoch}
+			g.incarnation, g.epoch, g.nodes = route.Incarnation, route.Epoch, append(g.nodes, route.Node)
 		}
 		if moving < 0 {
 			return nil
@@ -106,7 +100,7 @@ func (g *keyGroup) fault(ctx context.Context, tx ID, key int, err error) error {
 
 // awaitRing waits until a ring is newer by which a node was found that does not own the key, for a pause at the most: the
 // node may have spoken of another group, or be behind itself. It tells whether one is.
-func (tx *Tx) awaitRing(ctx context.Context, r router, answer *messages.Answer, pause time.Duration) (newer bool) {
+func (tx *Tx) awaitRing(ctx context.Context, r resolver, answer *messages.Answer, pause time.Duration) (newer bool) {
 	ctx, cancel := context.WithTimeout(ctx, jitter(pause))
 	defer cancel()
 	ready, waiting := make(chan bool), 0
@@ -130,9 +124,4 @@ func (tx *Tx) awaitRing(ctx context.Context, r router, answer *messages.Answer, 
 		}
 	}
 	return newer
-}
-
-// newRouter makes the router of a client.
-func newRouter(*nats.Conn, *Config) (router, error) {
-	return nil, errors.New("there is no router")
 }
