@@ -373,12 +373,16 @@ func TestFoldManyParticipants(t *testing.T) {
 		t.Fatalf("%s after all votes", v.Outcome)
 	}
 	read(messages.KindFinished, "", genRecord{through: f.Sequence()})
-	// Called back by one more than there is room for: that one is not answered.
+	// Called back by all that it has, and by one that it has not.
 	for _, name := range names {
 		read(messages.KindVote, name, genRecord{vote: messages.VoteYes})
 	}
 	read(messages.KindVote, "stranger", genRecord{vote: messages.VoteYes})
-	if got := len(f.Take()); got != 1+len(names) || f.Stats().Stranger != 1 {
-		t.Errorf("%d effects, %d strangers", got, f.Stats().Stranger)
+	effects := f.Take()
+	if len(effects) != 1+len(names)+1 || f.Stats().Stranger != 1 {
+		t.Fatalf("%d effects, %d strangers", len(effects), f.Stats().Stranger)
+	}
+	if last := effects[len(effects)-1]; !last.Presumed || last.Outcome != messages.Aborted || last.Participant != "stranger" {
+		t.Errorf("the stranger is told %+v", last)
 	}
 }
