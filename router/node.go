@@ -128,6 +128,7 @@ type Node struct {
 	// stale has one who has seen a newer ring than this node's.
 	stale   chan struct{}
 	handler RequestHandler
+	again   time.Duration // announceAgain
 }
 
 // stand is what a node may do at a time. It never changes; its gates do.
@@ -154,7 +155,7 @@ func NewNode(nc *nats.Conn, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, store: s, log: cfg.Log.WithField("group", cfg.Group).WithField("node", cfg.Name), ready: make(chan struct{}),
-		stale: make(chan struct{}, 1),
+		stale: make(chan struct{}, 1), again: announceAgain,
 	}
 	n.claims.init()
 	n.events.init()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/router/internal/handoff"
@@ -82,12 +83,14 @@ func (d *decider) run(ctx context.Context, running *sync.WaitGroup) {
 }
 
 // once decides once, and tells whether there may be more to decide.
-func (d *decider) once(ctx context.Context, running *sync.WaitGroup) bool {
+func (d *decider) once(life context.Context, running *sync.WaitGroup) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.held {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(life, time.Second)
+	defer cancel()
 	v, err := d.s.record(ctx, d.group)
 	if err != nil {
 		return false
@@ -97,7 +100,7 @@ func (d *decider) once(ctx context.Context, running *sync.WaitGroup) bool {
 		p, stored, err := d.s.presence(ctx, d.group, node)
 		if err == nil && stored.revision > 0 && !stored.deleted {
 			view.Nodes[node] = p
-			d.follow(ctx, p.Session, running)
+			d.follow(life, p.Session, running)
 		}
 	}
 	for session, at := range d.ended {
@@ -168,9 +171,13 @@ func (d *decider) record() *handoff.Record {
 // await waits until the record is as wanted.
 func (d *decider) await(what string, want func(*handoff.Record) bool) *handoff.Record {
 	d.t.Helper()
-	var r *handoff.Record
-	eventually(d.t, what, func() bool { r = d.record(); return want(r) })
-	return r
+	var v version
+	eventually(d.t, what, func() bool {
+		var err error
+		v, err = d.s.record(d.t.Context(), d.group)
+		return err == nil && want(v.record)
+	})
+	return v.record
 }
 
 // settled: these nodes and no others are in the group, and nothing is on the move.
@@ -221,6 +228,10 @@ func (c *cluster) node(cfg NodeConfig) *proc {
 func (c *cluster) prepare(cfg NodeConfig) *proc {
 	c.t.Helper()
 	nc := c.connect()
+	if cfg.Log == nil {
+		cfg.Log = logrus.New()
+		cfg.Log.SetLevel(logrus.DebugLevel)
+	}
 	n, err := NewNode(nc, cfg)
 	must(c.t, err)
 	return &proc{Node: n, t: c.t, nc: nc, err: make(chan error, 1)}
@@ -326,6 +337,15 @@ func (p *proc) enter(key string) (leave func()) {
 	return leave
 }
 
+// acts tells whether a node lets work in.
+func (p *proc) acts(key string) bool {
+	leave, err := p.Enter(key, 0, 0)
+	if err == nil {
+		leave()
+	}
+	return err == nil
+}
+
 // refuses tells that a node lets no work in, and why.
 func (p *proc) refuses(key string, target error, reason string) {
 	p.t.Helper()
@@ -426,4 +446,33 @@ func (s *script) count(prefix string) (n int) {
 
 func (s *script) hooks(name string) func(*NodeConfig) {
 	return func(cfg *NodeConfig) { cfg.Hooks = s.of(name) }
+}
+
+// lines is a log that a test can wait for.
+type lines struct {
+	logger *logrus.Logger
+	mu     sync.Mutex
+	text   strings.Builder
+}
+
+func newLines() *lines {
+	l := &lines{logger: logrus.New()}
+	l.logger.SetOutput(l)
+	l.logger.SetLevel(logrus.DebugLevel)
+	return l
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) await(t testing.TB, text string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the log says %q", text), func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return strings.Contains(l.text.String(), text)
+	})
 }

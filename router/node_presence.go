@@ -65,8 +65,11 @@ func (r *nodeRun) announced(t *term, said *handoff.Presence, after raw, err erro
 func (s *store) say(ctx context.Context, cfg *NodeConfig, said *handoff.Presence, stored raw, known bool) (raw, error) {
 	for {
 		if !known {
-			var err error
-			if _, stored, err = s.presence(ctx, cfg.Group, cfg.Name); err != nil && !errors.Is(err, ErrRecord) {
+			err := persist(ctx, func(ctx context.Context) (err error) {
+				_, stored, err = s.presence(ctx, cfg.Group, cfg.Name)
+				return err
+			})
+			if err != nil && !errors.Is(err, ErrRecord) {
 				return raw{}, err
 			}
 		}

@@ -192,7 +192,7 @@ func (n *Node) reread(ctx context.Context, f *follower) {
 func (r *nodeRun) loop(ctx context.Context) {
 	closed := r.n.store.nc.StatusChanged(nats.CLOSED)
 	defer r.n.store.nc.RemoveStatusListener(closed)
-	again := time.NewTicker(announceAgain)
+	again := time.NewTicker(r.n.again)
 	defer again.Stop()
 	asked := ctx.Done()
 	changed := r.follower.changed()
