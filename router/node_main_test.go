@@ -364,6 +364,7 @@ type script struct {
 	t    testing.TB
 	call func(ctx context.Context, name string, hook string, m Move) error
 	dies atomic.Bool
+	fail atomic.Bool // every Release
 
 	mu      sync.Mutex
 	holders map[int]string
@@ -405,6 +406,9 @@ func (s *script) do(ctx context.Context, name, hook string, m Move) error {
 		s.running[one] = false
 		s.mu.Unlock()
 	}()
+	if s.fail.Load() && hook == "release" {
+		return errors.New("not now")
+	}
 	if s.call != nil {
 		if err := s.call(ctx, name, hook, m); err != nil {
 			return err
