@@ -51,7 +51,7 @@ func New(nc *nats.Conn, cfg Config) (*Coordinator, error) {
 	}
 	c := &Coordinator{
 		cfg: cfg, nc: nc, js: js, subjects: messages.Subjects{Prefix: cfg.Prefix},
-		metrics: metrics, share: newShare(nc, &cfg), ready: make(chan struct{}),
+		metrics: metrics, share: newShare(nc, &cfg, metrics), ready: make(chan struct{}),
 		sessions: sessions{changed: make(chan struct{})}, shardWorkers: make(chan struct{}, apiWorkers),
 		shardHandlers: map[string]shardHandler{
 			"participants": inShard((*leader).describe),

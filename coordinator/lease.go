@@ -149,7 +149,7 @@ func (c *Coordinator) serveTerm(ctx context.Context, now session, l *leader) {
 		return
 	}
 	if l.share.passes(l.shard) {
-		l.log.Debug("somebody leads fewer shards; passing the lease on")
+		l.log.Debug("the shard is another coordinator's to lead; passing the lease on")
 		l.giveBack(held)
 		return
 	}
@@ -159,12 +159,13 @@ func (c *Coordinator) serveTerm(ctx context.Context, now session, l *leader) {
 		select {
 		case <-m.released:
 			l.giveBack(held)
+			if l.share.handing(l.shard) { // whom it is for may not be in the queue yet
+				wait(ctx, l.share.every)
+			}
 		case <-held.Done():
 		}
 	case <-held.Done():
-		l.share.set(l.shard, follows)
 	case <-ctx.Done():
-		l.share.set(l.shard, follows)
 		l.giveBack(held)
 	}
 }

@@ -29,6 +29,8 @@ type metrics struct {
 	takenOver       prometheus.Counter
 	handedOver      prometheus.Counter
 	lost            prometheus.Counter
+	ringShards      prometheus.Gauge
+	ringEpoch       prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -37,6 +39,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	}
 	gauges := func(name, help string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "assent", Name: name, Help: help}, []string{"shard"})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "assent", Name: name, Help: help})
 	}
 	m := &metrics{
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -57,10 +62,12 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		takenOver:       counter("takeovers_total", "Times that this coordinator began to lead a shard."),
 		handedOver:      counter("handovers_total", "Times that it handed a shard over to another one in order."),
 		lost:            counter("leases_lost_total", "Times that it lost a shard's lease."),
+		ringShards:      gauge("ring_shards", "Shards that the coordinators' ring gives to this one to lead."),
+		ringEpoch:       gauge("ring_epoch", "Epoch of the coordinators' ring that this one goes by; 0 while it knows none."),
 	}
 	for _, collector := range []prometheus.Collector{
 		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow,
-		m.leadsNow, m.takenOver, m.handedOver, m.lost,
+		m.leadsNow, m.takenOver, m.handedOver, m.lost, m.ringShards, m.ringEpoch,
 	} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
@@ -105,4 +112,10 @@ func (m *metrics) follows(shard int) {
 	for _, gauge := range []*prometheus.GaugeVec{m.leadsNow, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow} {
 		gauge.WithLabelValues(label).Set(0)
 	}
+}
+
+// ring tells which ring the coordinator goes by, and how many shards that gives to it.
+func (m *metrics) ring(epoch uint64, shards int) {
+	m.ringEpoch.Set(float64(epoch))
+	m.ringShards.Set(float64(shards))
 }

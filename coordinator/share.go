@@ -3,9 +3,9 @@
 package coordinator
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,30 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/messages"
-)
-
-// beat is what coordinators tell each other over core NATS, on <prefix>.coordinators: at every change, and six times a lease.
-// It is hearsay. Nothing that must be right is decided by it, only who takes the trouble.
-type beat struct {
-	// ID is of this run of the coordinator.
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	// Leads are the shards that it leads and is not handing over.
-	Leads []int `json:"leads"`
-	// Hello asks the others to tell at once.
-	Hello bool `json:"hello,omitempty"`
-	// Leaving: it stops, and takes no shard any more.
-	Leaving bool `json:"leaving,omitempty"`
-}
-
-const (
-	beatsPerLease = 6
-	// beatsMissed is after how many silent beats a coordinator counts as gone: earlier than its leases run out, so that those
-	// who take them over count without it.
-	beatsMissed = 3
-	// beatsOfRest is for how many beats nothing is handed over after something came back.
-	beatsOfRest = 20
-	beatQueue   = 1024
+	"github.com/assent-tx/assent/router/ring"
 )
 
 // holding is what this coordinator has to do with a shard.
@@ -44,44 +21,81 @@ type holding uint8
 
 const (
 	follows   holding = iota
-	claims            // has been granted it, and is about to lead
 	leads             // and is to go on
 	handsOver         // leads until another one does
 )
 
-// share knows which coordinator leads which shards, as far as they tell, and has this one lead its part. The rule is simple
-// on purpose: consistent hashing is to replace it. Who leads at least two shards more than somebody else gives one away, or
-// all beyond its part rounded up; who is granted one while somebody else leads fewer passes it on. Each step makes the
-// difference less, so it comes to rest.
+// version says which of two rings of the coordinators is the later one.
+type version struct {
+	Incarnation uint64 `json:"incarnation"`
+	Epoch       uint64 `json:"epoch"`
+}
+
+func (v version) before(other version) bool {
+	return v.Incarnation < other.Incarnation || v.Incarnation == other.Incarnation && v.Epoch < other.Epoch
+}
+
+// nodeName is a coordinator's name in the ring: its own, as far as that can be a node's. What cannot be is replaced, and a hash
+// tells it from others.
+func nodeName(name string) string {
+	if messages.ValidName(name) {
+		return name
+	}
+	plain := []byte(name[:min(len(name), messages.MaxName-9)])
+	for i, c := range plain {
+		if !messages.ValidName(string(c)) {
+			plain[i] = '_'
+		}
+	}
+	hash := sha256.Sum256([]byte(name))
+	return string(plain) + "-" + hex.EncodeToString(hash[:4])
+}
+
+const (
+	// handOversAtOnce bounds the shards that are handed over at a time, because both sides do the work of each meanwhile. No
+	// client of one waits for another.
+	handOversAtOnce = 8
+	// beatsOfRest is for how many beats a shard is not handed over after it came back.
+	beatsOfRest = 20
+)
+
+// share has this coordinator lead the shards that the ring of the coordinators gives to it. The ring is a wish: by the leases it
+// comes true, and while there is none everybody goes on as they are. Two rules are enough:
+//
+//   - a lease that is granted of a shard that the ring gives to another one who lives is passed on, but not twice in a lease;
+//   - a shard that is led here, and that the ring gives to another one who lives, is handed over.
+//
+// Who lives is by hearsay, and he takes a shard only when he has told of our ring or a later one: before that he would pass it
+// on himself. Who hears of a later ring than his own hands nothing over, and passes on what he is granted. A shard whose
+// owner is gone is led by the one to whom the steward will give it when it has noticed: it moves once, not twice.
 type share struct {
 	nc      *nats.Conn
 	subject string
 	send    func(body []byte) error
 	id      string
 	name    string
+	node    string // the name in the ring
 	every   time.Duration
 	log     *logrus.Logger
 	leaders []*leader
+	metrics *metrics
+	look    chan struct{} // there may be a surplus now
 
 	mu      sync.Mutex
 	mine    []holding // by shard
 	peers   map[string]*peer
 	passed  []time.Time // by shard: when it was passed on
-	rest    time.Time   // nothing is handed over before
+	rest    []time.Time // by shard: it is not handed over before
+	ring    *ring.Ring  // partition i is shard i; nil while none is known
+	at      version     // of the ring
 	leaving bool
 }
 
-// peer is another coordinator.
-type peer struct {
-	leads int
-	heard time.Time
-}
-
-func newShare(nc *nats.Conn, cfg *Config) *share {
+func newShare(nc *nats.Conn, cfg *Config, m *metrics) *share {
 	s := &share{
-		nc: nc, subject: cfg.Prefix + ".coordinators", id: messages.NewID().String(), name: cfg.Name,
-		every: cfg.Lease / beatsPerLease, log: cfg.Log,
-		mine: make([]holding, cfg.Shards), passed: make([]time.Time, cfg.Shards), peers: make(map[string]*peer),
+		nc: nc, subject: cfg.Prefix + ".coordinators", id: messages.NewID().String(), name: cfg.Name, node: nodeName(cfg.Name),
+		every: cfg.Lease / beatsPerLease, log: cfg.Log, metrics: m, look: make(chan struct{}, 1), peers: make(map[string]*peer),
+		mine: make([]holding, cfg.Shards), passed: make([]time.Time, cfg.Shards), rest: make([]time.Time, cfg.Shards),
 	}
 	s.send = func(body []byte) error {
 		if !nc.IsConnected() {
@@ -92,142 +106,128 @@ func newShare(nc *nats.Conn, cfg *Config) *share {
 	return s
 }
 
-// run tells and listens until ctx ends. It begins when all shards are warm: nobody hands a shard to one who has to read first.
-func (s *share) run(ctx context.Context) error {
-	for _, l := range s.leaders {
-		select {
-		case <-l.warm:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-	beats := make(chan *nats.Msg, beatQueue)
-	subscription, err := s.nc.ChanSubscribe(s.subject, beats)
-	if err != nil {
-		return fmt.Errorf("subscribe %s: %w", s.subject, err)
-	}
-	defer func() { _ = subscription.Unsubscribe() }() // its only error is of a connection that is gone
-	s.tell(true)
-	ticker := time.NewTicker(s.every)
-	defer ticker.Stop()
-	for {
-		select {
-		case msg := <-beats:
-			s.hear(msg.Data)
-		case <-ticker.C:
-			s.tell(false)
-			for _, shard := range s.surplus(time.Now()) {
-				signal(s.leaders[shard].yield)
-			}
-		case <-ctx.Done():
-			s.leave()
-			s.hearOn(subscription, beats)
-			return nil
-		}
-	}
-}
-
-// hearOn listens while shards are handed over; it ends with them.
-func (s *share) hearOn(subscription *nats.Subscription, beats chan *nats.Msg) {
-	ticker := time.NewTicker(s.every)
-	defer ticker.Stop()
-	for len(s.shards()) > 0 && subscription.IsValid() {
-		select {
-		case msg := <-beats:
-			s.hear(msg.Data)
-		case <-ticker.C:
-		}
-	}
-}
-
-// tell sends a beat.
-func (s *share) tell(hello bool) {
+// allot takes a ring, if it is later than the one that is known, and tells the others.
+func (s *share) allot(r *ring.Ring, at version) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tellLocked(hello)
-}
-
-func (s *share) tellLocked(hello bool) {
-	b := beat{ID: s.id, Name: s.name, Leads: []int{}, Hello: hello, Leaving: s.leaving}
-	for shard, h := range s.mine {
-		if h == leads {
-			b.Leads = append(b.Leads, shard)
-		}
+	if !s.at.before(at) {
+		return
 	}
-	body, err := json.Marshal(&b)
-	if err == nil {
-		err = s.send(body)
-	}
-	if err != nil {
-		s.log.WithError(err).Debug("the other coordinators were not told")
-	}
+	s.ring, s.at = r, at
+	s.metrics.ring(at.Epoch, r.Balance().Counts[s.node])
+	s.tellLocked(false)
+	signal(s.look)
 }
 
 // set notes what this coordinator has to do with a shard, and tells the others.
 func (s *share) set(shard int, h holding) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mine[shard] == handsOver && h == leads {
-		s.rest = time.Now().Add(beatsOfRest * s.every) // it came back: nobody took it
+	if s.mine[shard] == handsOver {
+		signal(s.look)
+		if h == leads {
+			s.rest[shard] = time.Now().Add(beatsOfRest * s.every) // it came back: nobody took it
+		}
 	}
 	s.mine[shard] = h
 	s.tellLocked(false)
 }
 
-// leave tells the others, once, that this coordinator takes no shard any more.
-func (s *share) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.leaving {
-		s.leaving = true
-		s.tellLocked(false)
-	}
-}
-
-// hear takes another coordinator's beat.
-func (s *share) hear(body []byte) {
-	var b beat
-	if err := json.Unmarshal(body, &b); err != nil || b.ID == "" || b.ID == s.id {
-		return // garbage, or one's own
-	}
-	s.mu.Lock()
-	if b.Leaving {
-		delete(s.peers, b.ID)
-	} else {
-		s.peers[b.ID] = &peer{leads: len(b.Leads), heard: time.Now()}
-	}
-	if b.Hello {
-		s.tellLocked(false)
-	}
-	s.mu.Unlock()
-	for _, shard := range b.Leads {
-		if shard >= 0 && shard < len(s.leaders) {
-			s.leaders[shard].onceSeated.Do(func() { close(s.leaders[shard].seated) })
-			signal(s.leaders[shard].taken)
-		}
-	}
-}
-
-// others drops those who have not been heard for long, and counts: how many there are, and the fewest shards that one leads.
-func (s *share) others(now time.Time) (count, fewest int) {
+// living are the other coordinators that have been heard lately, by their names in the ring, each with the ring that it goes by;
+// and the latest of those rings.
+func (s *share) living(now time.Time) (others map[string]version, latest version) {
+	others = make(map[string]version, len(s.peers))
 	for id, p := range s.peers {
 		if now.Sub(p.heard) > beatsMissed*s.every {
 			delete(s.peers, id)
 			continue
 		}
-		if count++; count == 1 || p.leads < fewest {
-			fewest = p.leads
+		if at, twice := others[p.node]; !twice || at.before(p.ring) {
+			others[p.node] = p.ring
+		}
+		if latest.before(p.ring) {
+			latest = p.ring
 		}
 	}
-	return count, fewest
+	return others, latest
+}
+
+// takes tells whether the shard's owner is another one, who lives and knows of it.
+func (s *share) takes(owner string, others map[string]version) bool {
+	at, lives := others[owner]
+	return lives && owner != s.node && !at.before(s.at)
+}
+
+// heir is whose a shard is to be, when those are gone who do not live: the steward computes the same when it has noticed.
+func (s *share) heir(shard int, others map[string]version) string {
+	gone := func(name string) bool {
+		_, lives := others[name]
+		return !lives && name != s.node
+	}
+	owner := s.ring.OwnerOf(shard)
+	if !gone(owner) {
+		return owner
+	}
+	left := slices.DeleteFunc(slices.Clone(s.ring.Nodes()), func(n ring.Node) bool { return gone(n.Name) })
+	next, err := s.ring.Next(left, s.ring.Pins())
+	if err != nil { // of nodes and pins of a ring that is valid: whoever has the shard keeps it
+		return ""
+	}
+	return next.OwnerOf(shard)
+}
+
+// passes tells whether a lease that was granted now is rather for somebody else. One that comes back within a lease is not passed
+// on again: a shard without a leader is worse than one with another.
+func (s *share) passes(shard int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	others, latest := s.living(now)
+	behind := s.at.before(latest) // whose it is, the others know
+	if now.Sub(s.passed[shard]) < beatsPerLease*s.every || !behind && (s.ring == nil || !s.takes(s.heir(shard, others), others)) {
+		return false
+	}
+	s.passed[shard] = now
+	return true
+}
+
+// surplus are the shards that this coordinator is to hand over now; mostly none.
+func (s *share) surplus(now time.Time) (shards []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others, latest := s.living(now)
+	if s.leaving || s.ring == nil || s.at.before(latest) {
+		return nil
+	}
+	room := handOversAtOnce
+	for _, h := range s.mine {
+		if h == handsOver {
+			room--
+		}
+	}
+	for shard, h := range s.mine {
+		if room > 0 && h == leads && !now.Before(s.rest[shard]) && s.takes(s.ring.OwnerOf(shard), others) {
+			s.mine[shard] = handsOver
+			shards = append(shards, shard)
+			room--
+		}
+	}
+	return shards
+}
+
+// handing tells whether a shard is being handed over.
+func (s *share) handing(shard int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mine[shard] == handsOver
 }
 
 // alone tells whether there is nobody to hand a shard to.
 func (s *share) alone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	count, _ := s.others(time.Now())
-	return count == 0
+	others, _ := s.living(time.Now())
+	return len(others) == 0
 }
 
 // shards are those that this coordinator leads.
@@ -241,64 +241,4 @@ func (s *share) shards() []int {
 		}
 	}
 	return shards
-}
-
-// led counts the shards that this coordinator leads and goes on to, and those that it is handing over.
-func (s *share) led() (going, handing int) {
-	for _, h := range s.mine {
-		switch h {
-		case leads, claims:
-			going++
-		case handsOver:
-			handing++
-		default:
-		}
-	}
-	return going, handing
-}
-
-// passes tells whether a lease that was granted now is rather for somebody else. One that comes back soon after is not passed
-// on again: what the others tell may be old.
-func (s *share) passes(shard int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	count, fewest := s.others(now)
-	going, _ := s.led()
-	if s.mine[shard] == handsOver {
-		return false
-	}
-	if count == 0 || fewest >= going || now.Sub(s.passed[shard]) < beatsPerLease*s.every {
-		s.mine[shard] = claims
-		return false
-	}
-	s.passed[shard] = now
-	return true
-}
-
-// surplus are the shards that this coordinator is to hand over now; mostly none.
-func (s *share) surplus(now time.Time) (shards []int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	count, fewest := s.others(now)
-	going, handing := s.led()
-	if s.leaving || count == 0 || handing > 0 || going-fewest < 2 || now.Before(s.rest) {
-		return nil
-	}
-	part := (len(s.mine) + count) / (count + 1) // rounded up
-	give := max(1, going-part)
-	for shard := len(s.mine) - 1; shard >= 0 && len(shards) < give; shard-- {
-		if s.mine[shard] == leads {
-			shards = append(shards, shard)
-		}
-	}
-	return shards
-}
-
-// signal leaves a token in a channel that has room for one.
-func signal(to chan struct{}) {
-	select {
-	case to <- struct{}{}:
-	default:
-	}
 }

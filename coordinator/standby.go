@@ -86,7 +86,6 @@ func (l *leader) lead(ctx context.Context, m *mandate) error {
 
 // decline gives a lease back that is of no use: the log is out of reach, or was trimmed.
 func (l *leader) decline(ctx context.Context, m *mandate, why error) {
-	l.share.set(l.shard, follows)
 	m.release()
 	if ctx.Err() == nil {
 		l.log.WithError(why).Warn("the shard cannot be led now: standing by")
@@ -113,6 +112,10 @@ func (l *leader) begin(work context.Context, now room) {
 // opened tells everybody who wants to know that the shard is led here.
 func (l *leader) opened(took time.Duration) {
 	l.leads.Store(true)
+	select {
+	case <-l.yield: // that was in another life
+	default:
+	}
 	l.share.set(l.shard, leads)
 	l.onceSeated.Do(func() { close(l.seated) })
 	l.metrics.leads(l.shard)

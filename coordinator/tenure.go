@@ -124,7 +124,7 @@ func (t *tenure) onStop() {
 	t.handOver()
 }
 
-// onYield hands the shard over because another coordinator leads fewer. If nobody takes it, the lease comes back.
+// onYield hands the shard over because another coordinator is to lead it. If nobody takes it, the lease comes back.
 func (t *tenure) onYield() {
 	if t.stopped || t.handsOver {
 		return
