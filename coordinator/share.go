@@ -114,7 +114,13 @@ func (s *share) allot(r *ring.Ring, at version) {
 		return
 	}
 	s.ring, s.at = r, at
-	s.metrics.ring(at.Epoch, r.Balance().Counts[s.node])
+	given := 0
+	for shard := range s.mine {
+		if r.OwnerOf(shard) == s.node {
+			given++
+		}
+	}
+	s.metrics.ring(at.Epoch, given)
 	s.tellLocked(false)
 	signal(s.look)
 }
@@ -168,7 +174,7 @@ func (s *share) heir(shard int, others map[string]version) string {
 	if !gone(owner) {
 		return owner
 	}
-	left := slices.DeleteFunc(slices.Clone(s.ring.Nodes()), func(n ring.Node) bool { return gone(n.Name) })
+	left := slices.DeleteFunc(s.ring.Nodes(), func(n ring.Node) bool { return gone(n.Name) })
 	next, err := s.ring.Next(left, s.ring.Pins())
 	if err != nil { // of nodes and pins of a ring that is valid: whoever has the shard keeps it
 		return ""
