@@ -19,8 +19,10 @@
 // Each shard has one leader among the coordinators, by a lease of package locks (Gray & Cheriton, "Leases: an efficient
 // fault-tolerant mechanism for distributed file cache consistency", SOSP 1989). It saves work and nothing else depends on
 // it. The others stand by: they follow the log without acting, so that one of them leads a second after the lease of a dead
-// leader has run out, and milliseconds after a leader that stops has handed over. What coordinators tell each other about it
-// is hearsay over core NATS.
+// leader has run out, and milliseconds after a leader that stops has handed over. Which coordinator should lead which shard
+// follows from a ring of package router whose nodes are the coordinators, so that one that comes or goes moves its share and
+// nothing else; while there is no ring everybody goes on as they are. What coordinators tell each other about all this is
+// hearsay over core NATS. Each coordinator also runs a router.Service, and with it perhaps the steward of all rings.
 //
 //	         warm             granted           lost, handed over
 //	reads ──────────▶ stands by ──────▶ leads ──────────────────────▶ stands by
