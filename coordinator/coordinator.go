@@ -29,6 +29,8 @@ type Coordinator struct {
 	once        sync.Once
 
 	openSession   func(context.Context) (session, error)
+	route         func(context.Context) (stop func())
+	openRings     func() (from rings, stop func(), err error)
 	sessions      sessions
 	shardHandlers map[string]shardHandler
 	shardWorkers  chan struct{}
@@ -61,7 +63,7 @@ func New(nc *nats.Conn, cfg Config) (*Coordinator, error) {
 			"tx.retry":     inShard((*leader).retry),
 		},
 	}
-	c.openSession = c.openLeases
+	c.openSession, c.route, c.openRings = c.openLeases, c.startRouting, c.openClient
 	return c, nil
 }
 
@@ -124,6 +126,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 			errs <- err
 		})
 	}
+	stopRouting := c.route(ctx)
 	run(func() error { return c.keepSession(ctx) })
 	run(func() error { return c.share.run(ctx) })
 	for _, l := range c.leaders {
@@ -138,6 +141,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	if stopAPI != nil {
 		stopAPI()
 	}
+	stopRouting()
 	close(errs)
 	for part := range errs {
 		err = errors.Join(err, part)

@@ -142,7 +142,10 @@ type world struct {
 	dir    string
 	server *embedded.Server
 	court  *court
-	nc     *nats.Conn
+	board  *board // nil: there is no ring
+	// prepare is called with every coordinator before it runs.
+	prepare func(*Coordinator)
+	nc      *nats.Conn
 }
 
 func newWorld(t *testing.T) *world {
@@ -185,6 +188,10 @@ func (w *world) coordinate(cfg Config) (c *Coordinator, stop func()) {
 		w.t.Fatal(err)
 	}
 	made.openSession = w.court.open(cfg.Name)
+	made.route = w.board.route(made)
+	if w.prepare != nil {
+		w.prepare(made)
+	}
 	beats, err := w.nc.SubscribeSync("assent.coordinators")
 	if err != nil {
 		w.t.Fatal(err)

@@ -119,10 +119,17 @@ type mandate struct {
 	session  session
 	once     sync.Once
 	released chan struct{}
+	over     chan struct{} // closed when nobody leads by it any more
 }
 
-// release has the lease given back.
+// release has the lease given back. Who led by it may lead on, until another one does.
 func (m *mandate) release() { m.once.Do(func() { close(m.released) }) }
+
+// end is the end of leading.
+func (m *mandate) end() {
+	m.release()
+	close(m.over)
+}
 
 // campaign brings the shard's leader one lease after the other, until ctx ends. It begins when the leader is warm: who is
 // not would keep others waiting who are.
@@ -153,20 +160,32 @@ func (c *Coordinator) serveTerm(ctx context.Context, now session, l *leader) {
 		l.giveBack(held)
 		return
 	}
-	m := &mandate{lease: held, session: now, released: make(chan struct{})}
+	m := &mandate{lease: held, session: now, released: make(chan struct{}), over: make(chan struct{})}
 	select {
 	case l.granted <- m:
 		select {
 		case <-m.released:
 			l.giveBack(held)
-			if l.share.handing(l.shard) { // whom it is for may not be in the queue yet
-				wait(ctx, l.share.every)
-			}
+			l.letTake(ctx, m)
 		case <-held.Done():
 		}
 	case <-held.Done():
 	case <-ctx.Done():
 		l.giveBack(held)
+	}
+}
+
+// letTake waits while a shard is handed over: whom it is for may not be in the queue yet.
+func (l *leader) letTake(ctx context.Context, m *mandate) {
+	if !l.share.handing(l.shard) {
+		return
+	}
+	timer := time.NewTimer(l.share.every)
+	defer timer.Stop()
+	select {
+	case <-m.over:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -62,7 +62,7 @@ const (
 // share has this coordinator lead the shards that the ring of the coordinators gives to it. The ring is a wish: by the leases it
 // comes true, and while there is none everybody goes on as they are. Two rules are enough:
 //
-//   - a lease that is granted of a shard that the ring gives to another one who lives is passed on, but not twice in a lease;
+//   - a lease that is granted of a shard that the ring gives to another one who lives is passed on, but not twice in a lease to the same one;
 //   - a shard that is led here, and that the ring gives to another one who lives, is handed over.
 //
 // Who lives is by hearsay, and he takes a shard only when he has told of our ring or a later one: before that he would pass it
@@ -84,18 +84,24 @@ type share struct {
 	mu      sync.Mutex
 	mine    []holding // by shard
 	peers   map[string]*peer
-	passed  []time.Time // by shard: when it was passed on
+	passed  []passing   // by shard: when it was passed on last
 	rest    []time.Time // by shard: it is not handed over before
 	ring    *ring.Ring  // partition i is shard i; nil while none is known
 	at      version     // of the ring
 	leaving bool
 }
 
+// passing is a lease that was given on as soon as it was granted.
+type passing struct {
+	at time.Time
+	to string // whom it was meant for; "" when only others know
+}
+
 func newShare(nc *nats.Conn, cfg *Config, m *metrics) *share {
 	s := &share{
 		nc: nc, subject: cfg.Prefix + ".coordinators", id: messages.NewID().String(), name: cfg.Name, node: nodeName(cfg.Name),
 		every: cfg.Lease / beatsPerLease, log: cfg.Log, metrics: m, look: make(chan struct{}, 1), peers: make(map[string]*peer),
-		mine: make([]holding, cfg.Shards), passed: make([]time.Time, cfg.Shards), rest: make([]time.Time, cfg.Shards),
+		mine: make([]holding, cfg.Shards), passed: make([]passing, cfg.Shards), rest: make([]time.Time, cfg.Shards),
 	}
 	s.send = func(body []byte) error {
 		if !nc.IsConnected() {
@@ -183,17 +189,25 @@ func (s *share) heir(shard int, others map[string]version) string {
 }
 
 // passes tells whether a lease that was granted now is rather for somebody else. One that comes back within a lease is not passed
-// on again: a shard without a leader is worse than one with another.
+// on to the same one again: a shard without a leader is worse than one with another.
 func (s *share) passes(shard int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
 	others, latest := s.living(now)
-	behind := s.at.before(latest) // whose it is, the others know
-	if now.Sub(s.passed[shard]) < beatsPerLease*s.every || !behind && (s.ring == nil || !s.takes(s.heir(shard, others), others)) {
+	to := "" // whose it is, others know, when our ring is old
+	if !s.at.before(latest) {
+		if s.ring == nil {
+			return false
+		}
+		if to = s.heir(shard, others); !s.takes(to, others) {
+			return false
+		}
+	}
+	if last := s.passed[shard]; last.to == to && now.Sub(last.at) < beatsPerLease*s.every {
 		return false
 	}
-	s.passed[shard] = now
+	s.passed[shard] = passing{now, to}
 	return true
 }
 

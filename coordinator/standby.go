@@ -69,7 +69,7 @@ func (l *leader) lead(ctx context.Context, m *mandate) error {
 	}
 	l.unsubscribe(t.subscriptions)
 	l.share.set(l.shard, follows)
-	t.mandate.release()
+	t.mandate.end()
 	leave := l.stepDown()
 	if err != nil || ctx.Err() != nil {
 		defer stop()
@@ -86,7 +86,7 @@ func (l *leader) lead(ctx context.Context, m *mandate) error {
 
 // decline gives a lease back that is of no use: the log is out of reach, or was trimmed.
 func (l *leader) decline(ctx context.Context, m *mandate, why error) {
-	m.release()
+	m.end()
 	if ctx.Err() == nil {
 		l.log.WithError(why).Warn("the shard cannot be led now: standing by")
 		wait(ctx, campaignPause)
