@@ -4,6 +4,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -45,13 +46,22 @@ func (c *Coordinator) startRouting(ctx context.Context) (stop func()) {
 	}
 }
 
-// keep runs something until ctx ends, and begins again when it fails.
+// keep runs something until ctx ends, and begins again when it fails. What it fails of is told once.
 func (c *Coordinator) keep(ctx context.Context, what string, run func(context.Context) error) {
-	for ctx.Err() == nil {
-		if err := run(ctx); ctx.Err() == nil {
-			c.cfg.Log.WithError(err).Warnf("the %s has ended; beginning it again", what)
-			wait(ctx, reopenPause)
+	told := ""
+	for {
+		err := run(ctx)
+		if ctx.Err() != nil {
+			return
 		}
+		log := c.cfg.Log.WithError(err)
+		if reason := fmt.Sprint(err); reason != told {
+			told = reason
+			log.Warnf("the %s has ended; it is begun again until it goes on, and shards are led without it", what)
+		} else {
+			log.Debugf("the %s has ended again", what)
+		}
+		wait(ctx, reopenPause)
 	}
 }
 
@@ -87,20 +97,24 @@ func (c *Coordinator) followRing(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	for {
+	for ctx.Err() == nil {
 		r, incarnation, epoch, err := from.Ring(ctx, ringGroup)
+		if err == nil && r.Partitions() != c.cfg.Shards {
+			return fmt.Errorf("the group %s has %d partitions, and there are %d shards: `assent ring delete %s --force`, and it is made anew",
+				ringGroup, r.Partitions(), c.cfg.Shards, ringGroup)
+		}
 		if err == nil {
-			if r.Partitions() != c.cfg.Shards {
-				return fmt.Errorf("the group %s has %d partitions, and there are %d shards: delete it, with `assent ring delete %s`, and it is made anew",
-					ringGroup, r.Partitions(), c.cfg.Shards, ringGroup)
-			}
 			c.share.allot(r, version{incarnation, epoch})
 			err = from.After(ctx, ringGroup, incarnation, epoch)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, router.ErrNoGroup): // a coordinator's node makes it
+			wait(ctx, campaignPause)
+		case err != nil:
 			return err
 		}
 	}
+	return nil
 }
 
 // openClient follows rings by a client of the router.

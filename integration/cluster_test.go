@@ -30,6 +30,8 @@ type setup struct {
 	crash map[string]string
 	// dir is where the server's data is; default in the scenario's directory.
 	dir string
+	// before is called when the server is there and nobody else is.
+	before func(*cluster)
 }
 
 // cluster is a scenario's processes and what they did.
@@ -87,6 +89,9 @@ func (c *cluster) startOn(s setup, env ...string) {
 		c.server.args = append(c.server.args, s.coordinator...)
 	}
 	c.server.start(crashAt(s.crash["server"])...)
+	if s.before != nil {
+		s.before(c)
+	}
 	if !s.combined {
 		c.leader = c.coordinator("coordinator", s.coordinator...)
 		c.leader.env = s.env

@@ -21,13 +21,15 @@ type leads struct {
 	mu sync.Mutex
 	// by name; a coordinator that is dead or paused stays until somebody else leads its shards.
 	by map[string][]int
+	// last is who led a shard last, by what was heard.
+	last map[int]string
 	// changes counts how often a shard got another leader.
 	changes int
 }
 
 func (c *cluster) watchLeads() *leads {
 	c.t.Helper()
-	l := &leads{c: c, by: make(map[string][]int)}
+	l := &leads{c: c, by: make(map[string][]int), last: make(map[int]string)}
 	_, err := c.nc.Subscribe("assent.coordinators", func(msg *nats.Msg) {
 		var beat struct {
 			Name  string `json:"name"`
@@ -52,7 +54,10 @@ func (l *leads) note(name string, now []int) {
 		if slices.Contains(l.by[name], shard) {
 			continue
 		}
-		l.changes++
+		if l.last[shard] != name {
+			l.changes++
+			l.last[shard] = name
+		}
 		for other, theirs := range l.by {
 			l.by[other] = slices.DeleteFunc(slices.Clone(theirs), func(s int) bool { return s == shard })
 		}
