@@ -147,6 +147,7 @@ func TestForgery(t *testing.T) {
 			"_INBOX.coordinator.x", "_INBOX.client.x", "$JS.API.STREAM.PURGE.assent-log-0", "$JS.API.CONSUMER.MSG.NEXT.assent-log-0.bank-b",
 			"$JS.API.CONSUMER.CREATE.assent-log-0.bank-a", "$JS.ACK.assent-log-0.bank-b.1.1.1.1.0", "$KV.assent-participants.bank-c",
 			"$KV.assent-checkpoints.0", "$KV.assent-leases-0.lock.shard-0", "assent.coordinators", "assent.lead.0.tx.abort",
+			"$KV.assent-rings.coordinators", "$KV.assent-rings.coordinators.coordinator-1", "assent.ring.coordinators", "$KV.assent-nodes-0.x",
 		},
 		"client": {
 			"assent.log.0.vote.bank-a", "assent.log.0.abort", "assent.commit.0.bank-a", "assent.done.0.bank-a", "assent.api.register",

@@ -223,7 +223,7 @@ func (w *wire) nothingElse() {
 	w.t.Helper()
 	for _, msg := range w.left {
 		again := w.told[msg.Subject+" "+string(msg.Data)]
-		if msg.Subject == "assent.coordinators" || strings.HasPrefix(msg.Subject, "assent.locks.") {
+		if msg.Subject == "assent.coordinators" || strings.HasPrefix(msg.Subject, "assent.locks.") || strings.HasPrefix(msg.Subject, "assent.ring.") {
 			continue // coordinators among themselves
 		}
 		if strings.HasPrefix(msg.Subject, "assent.") && !strings.HasPrefix(msg.Reply, "$JS.ACK.assent-log-0.") && !again {
