@@ -70,7 +70,7 @@ func (c *Coordinator) routerConfig() router.Config {
 }
 
 func (c *Coordinator) serveRoutes(ctx context.Context) error {
-	service, err := router.NewService(c.nc, router.ServiceConfig{Config: c.routerConfig()})
+	service, err := router.NewService(c.nc, router.ServiceConfig{Config: c.routerConfig(), Name: c.share.node})
 	if err != nil {
 		return err
 	}
