@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/router"
 )
 
 // The exit codes.
@@ -73,6 +74,9 @@ func errorCode(err error) string {
 		{assent.ErrTooLarge, "too_large"},
 		{assent.ErrUnknownParticipant, "unknown_participant"},
 		{assent.ErrOverloaded, "overloaded"},
+		{router.ErrNoGroup, "no_group"}, // of ErrUnroutable, as the routing service says it
+		{router.ErrNoNodes, "no_nodes"},
+		{assent.ErrUnroutable, "unroutable"},
 		{assent.ErrNoCoordinator, "no_coordinator"},
 		{assent.ErrNotFound, "not_found"},
 	} {

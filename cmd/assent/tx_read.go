@@ -65,9 +65,18 @@ func parseTransaction(data []byte) (sub *messages.Submission, minted bool, err e
 	if _, ok := fields["tx"]; !ok {
 		record, minted = insertID(record, len(fields)), true
 	}
+	record, routes, err := takeRoutes(record)
+	if err != nil {
+		return nil, false, err
+	}
 	sub = new(messages.Submission)
 	if err := new(messages.Decoder).Submission(record, sub); err != nil {
 		return nil, false, inputError(sub.Tx, minted, err)
+	}
+	for i := range sub.Operations {
+		if op := &sub.Operations[i]; routes[i] != nil {
+			op.Participant, op.Route = "", routes[i]
+		}
 	}
 	return sub, minted, nil
 }

@@ -20,9 +20,12 @@ import (
 type outcomeReport struct {
 	Tx assent.ID `json:"tx"`
 	// Outcome is "committed", "aborted" or "unknown".
-	Outcome     string `json:"outcome"`
-	Participant string `json:"participant,omitempty"` // who refused
-	Reason      string `json:"reason,omitempty"`
+	Outcome string `json:"outcome"`
+	// Attempts is how often it was tried, if that was more than once because keys had moved, and Last the id of the last attempt.
+	Attempts    int       `json:"attempts,omitempty"`
+	Last        assent.ID `json:"last,omitzero"`
+	Participant string    `json:"participant,omitempty"` // who refused
+	Reason      string    `json:"reason,omitempty"`
 	// Error says why the outcome is unknown.
 	Error *errorReport `json:"error,omitempty"`
 }
@@ -42,7 +45,10 @@ func newTxRunCommand(g *globals) *cobra.Command {
   {"timeout_ms": 30000,
    "operations": [
      {"participant": "bank-a", "keys": ["account/1"], "payload": {"account": "1", "cents": -500}},
-     {"participant": "bank-b", "payload": {"account": "2", "cents": 500}}]}
+     {"group": "accounts", "key": "account/2", "payload": {"account": "2", "cents": 500}}]}
+
+An operation names its participant, or a group of nodes (assent ring) and a key: it goes to the node that owns the key. When
+the key moves to another node meanwhile, the transaction is tried again by itself, and that is told.
 
 "tx" may give an id, minted at most a minute before; without it one is minted, and told on standard error. "timeout_ms" (1000 to
 86400000, default 30000), "keys", "payload" and "trace" may be left out. Running the same id again is the same transaction.
@@ -76,9 +82,27 @@ func (g *globals) runTransaction(ctx context.Context, sub *messages.Submission, 
 	tx := client.Begin(assent.WithID(sub.Tx), assent.WithTimeout(sub.Timeout()), assent.WithTrace(sub.Trace))
 	for i := range sub.Operations {
 		op := &sub.Operations[i]
-		tx.Enlist(op.Participant, op.Payload, op.Keys...)
+		if op.Route != nil {
+			tx.EnlistKey(op.Route.Group, op.Route.Key, op.Payload, op.Keys...)
+		} else {
+			tx.Enlist(op.Participant, op.Payload, op.Keys...)
+		}
 	}
-	return g.tellOutcome(sub.Tx, tx.Commit(ctx))
+	err = tx.Commit(ctx)
+	report := outcomeReport{Tx: sub.Tx}
+	if tx.Last() != sub.Tx {
+		report.Last, report.Attempts = tx.Last(), attempts(sub.Tx, tx.Last())
+	}
+	return g.tellOutcome(&report, err)
+}
+
+// attempts counts the ids from a transaction's first attempt to its last.
+func attempts(first, last assent.ID) int {
+	n := 1
+	for id := first; id != last; id = id.Next() {
+		n++
+	}
+	return n
 }
 
 // client connects, and gives a client once a coordinator answers.
@@ -104,8 +128,7 @@ func (g *globals) client(ctx context.Context, patience time.Duration) (*nats.Con
 }
 
 // tellOutcome prints what came of a transaction, whose error is as Commit's; other errors it passes on.
-func (g *globals) tellOutcome(id assent.ID, err error) error {
-	report := outcomeReport{Tx: id}
+func (g *globals) tellOutcome(report *outcomeReport, err error) error {
 	code := exitOK
 	var aborted *assent.AbortedError
 	switch {
@@ -123,11 +146,14 @@ func (g *globals) tellOutcome(id assent.ID, err error) error {
 		return err
 	}
 	if g.JSON {
-		if err := g.printJSON(&report); err != nil {
+		if err := g.printJSON(report); err != nil {
 			return err
 		}
 	} else {
-		fmt.Fprintln(g.out, sentence(id, report.Outcome, report.Participant, report.Reason))
+		fmt.Fprintln(g.out, sentence(report.Tx, report.Outcome, report.Participant, report.Reason))
+		if report.Attempts > 1 {
+			fmt.Fprintf(g.errOut, "tried %d times, because keys had moved; the last attempt is %s\n", report.Attempts, report.Last)
+		}
 		if report.Error != nil {
 			g.complain(err)
 		}
@@ -175,15 +201,20 @@ func (g *globals) waitTransaction(ctx context.Context, id assent.ID, patience ti
 	if err == nil && outcome == assent.Aborted {
 		err = g.whyAborted(ctx, nc, id)
 	}
-	return g.tellOutcome(id, err)
+	return g.tellOutcome(&outcomeReport{Tx: id}, err)
 }
 
-// whyAborted is the error of an aborted transaction; who refused it and why are left out if they cannot be learnt.
+// whyAborted is the error of an aborted transaction, by its last attempt; who refused it and why are left out if they cannot
+// be learnt.
 func (g *globals) whyAborted(ctx context.Context, nc *nats.Conn, id assent.ID) error {
 	aborted := &assent.AbortedError{Tx: id}
-	var timeline coordinator.Timeline
-	if g.api(ctx, nc, "tx.show", coordinator.TxRequest{Tx: id}, &timeline) == nil {
-		aborted.Participant, aborted.Reason = timeline.Participant, timeline.Reason
+	for attempt := id; !attempt.IsZero(); {
+		var timeline coordinator.Timeline
+		if g.api(ctx, nc, "tx.show", coordinator.TxRequest{Tx: attempt}, &timeline) != nil {
+			break
+		}
+		aborted.Attempt, aborted.Participant, aborted.Reason = attempt, timeline.Participant, timeline.Reason
+		aborted.WrongOwner, attempt = timeline.WrongOwner, timeline.Next
 	}
 	return aborted
 }

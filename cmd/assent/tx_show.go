@@ -34,6 +34,9 @@ coordinator knows about the transaction now. It is found as long as the log's hi
 
 func (g *globals) printTimeline(t *coordinator.Timeline) {
 	fmt.Fprintln(g.out, sentence(t.Tx, t.Outcome, t.Participant, t.Reason))
+	if !t.Next.IsZero() {
+		fmt.Fprintf(g.out, "a key had moved (wrong owner, by epoch %d); tried again as %s, if at all\n", t.WrongOwner, t.Next)
+	}
 	fmt.Fprintf(g.out, "shard %d", t.Shard)
 	if t.Expires != nil {
 		fmt.Fprintf(g.out, ", expires %s", clock(*t.Expires))
@@ -62,6 +65,7 @@ func summarize(e *coordinator.TimelineEntry) string {
 	var record struct {
 		Vote       string            `json:"vote"`
 		Held       bool              `json:"held"`
+		WrongOwner uint64            `json:"wrong_owner"`
 		Reason     string            `json:"reason"`
 		Operations []json.RawMessage `json:"operations"`
 		Heuristics []json.RawMessage `json:"heuristics"`
@@ -76,6 +80,9 @@ func summarize(e *coordinator.TimelineEntry) string {
 	}
 	if record.Held {
 		add("(may hold something)")
+	}
+	if record.WrongOwner != 0 {
+		add(fmt.Sprintf("(wrong owner, by epoch %d)", record.WrongOwner))
 	}
 	if record.Reason != "" {
 		add(record.Reason)
