@@ -160,10 +160,11 @@ func checkName(what, name string) error {
 	return nil
 }
 
+// nameBytes are what names are made of.
+const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+
 func isName(s string, most int) bool {
-	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-')
-	})
+	return s != "" && len(s) <= most && strings.Trim(s, nameBytes) == ""
 }
 
 func isSubject(s string) bool {

@@ -23,6 +23,10 @@ var scopes = []scope{
 		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}, {Action: Unpin}, {Action: Remove, Node: "b"}},
 	},
 	{
+		name: "lost while moving", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, losses: 1, past: 0, epochs: 9, states: 6_000,
+		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}},
+	},
+	{
 		name: "operators data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 2, crashes: 1, past: 0, epochs: 10, states: 6_000,
 		changes: []Change{{Action: Remove, Node: "a", Force: true}, {Action: Drain, Node: "b", Force: true}, {Action: Weigh, Node: "b", Weight: 1}},
 	},
@@ -32,11 +36,11 @@ var scopes = []scope{
 	},
 	{name: "leave", nodes: 2, partitions: 2, kind: HandOff, batch: 2, warm: 2, leaves: 2, work: true, past: 0, epochs: 10, states: 6_000},
 	{name: "leave and crash", nodes: 2, partitions: 1, kind: HandOff, batch: 2, warm: 2, leaves: 1, crashes: 1, past: 0, epochs: 10, states: 5_000},
-	{name: "made again", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, leaves: 1, work: true, past: 1, epochs: 6, states: 6_000},
+	{name: "made again", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, leaves: 1, work: true, past: 0, epochs: 4, states: 12_000},
 	{name: "made again and lost", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, losses: 1, work: true, past: 1, epochs: 6, states: 5_000},
 	{
 		name: "recall", nodes: 2, partitions: 1, kind: Data, batch: 1, warm: 2, crashes: 1, recall: true, work: true, past: 0, epochs: 8, states: 10_000,
-		changes: []Change{{Action: Drain, Node: "b"}, {Action: Weigh, Node: "b", Weight: 1}},
+		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}},
 	},
 	{name: "instant", nodes: 2, partitions: 2, kind: Instant, batch: 1, warm: 2, crashes: 1, leaves: 1, past: 1, epochs: 8, states: 4_000},
 	{

@@ -88,7 +88,7 @@ var mutants = []struct {
 	{
 		"what was released outlives the session", "holding.go",
 		"o.released, o.dropping, o.failed = 0, 0, 0", "o.dropping, o.failed = 0, 0",
-		"TestSimulation",
+		"TestExplore/lost-while-moving",
 	},
 	{
 		"what a hook did outlives the session", "holding.go",
@@ -118,7 +118,7 @@ var mutants = []struct {
 	{
 		"an older record is believed", "holder.go",
 		"if before != nil && (before.After(r.Incarnation, r.Epoch) || !h.gone && !r.After(before.Incarnation, before.Epoch)) {", "if before == r {",
-		"TestHolderTranscripts/made-again",
+		"TestHolderTranscripts/handover",
 	},
 	{
 		"a partition is given to a node that is down", "target.go",
@@ -148,7 +148,7 @@ var mutants = []struct {
 	{
 		"a node that is removed is taken out while it lives", "decide.go",
 		"case empty && (n.Leaving || n.Removing && n.Down),", "case empty && (n.Leaving || n.Removing),",
-		"TestExplore/operators",
+		"TestDecide",
 	},
 	{
 		"a lost node's partitions are given away within the grace", "decide.go",

@@ -44,12 +44,18 @@ func simulate(t *testing.T, seed uint64, tell bool) (epochs uint64) {
 		story = append(story, a.String())
 		before := w.newest()
 		w.do(a)
+		if a.verb == "decide" {
+			w.checkSettled(a)
+		}
 		if r := w.newest(); tell && r != before {
 			story = append(story, string(r.Encode()))
 		}
 		return w.broken == ""
 	}
-	for step := 0; step < simulationSteps && do(w.random(random)); step++ { //nolint:revive // the step is all of it
+	for range simulationSteps {
+		if !do(w.random(random)) {
+			break
+		}
 	}
 	if w.broken == "" {
 		w.broken = w.heal(order(random.IntN(2)), random.IntN(2) == 0, map[uint64]bool{})
@@ -60,6 +66,20 @@ func simulate(t *testing.T, seed uint64, tell bool) (epochs uint64) {
 		t.Log(strings.Join(story, "\n"))
 	}
 	return w.newest().Epoch
+}
+
+// checkSettled: a steward that hears nothing new has soon decided everything.
+func (w *world) checkSettled(a *action) {
+	const soon = 4
+	r, v := w.newest(), w.viewOf(a)
+	for range soon {
+		next, _ := Decide(r, v)
+		if next == nil {
+			return
+		}
+		r = next
+	}
+	w.breaks("a steward that hears nothing new goes on and on: %s", r.Encode())
 }
 
 func randomScope(random *rand.Rand) *scope {

@@ -28,7 +28,7 @@ func (w *world) next(o order, back bool) *action {
 	for _, verb := range calm {
 		for i := range actions {
 			a := &actions[i]
-			if a.verb == verb && !(verb == "read" && a.what != 0) && !(verb == "exit" && !w.mayExit(a.node)) {
+			if a.verb == verb && (verb != "read" || a.what == 0) && (verb != "exit" || w.mayExit(a.node)) {
 				return a
 			}
 		}

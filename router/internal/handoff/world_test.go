@@ -196,7 +196,8 @@ func (w *world) actions() []action {
 	for i := range w.scope.nodes {
 		m := w.nodes[i]
 		for session := 1; session <= m.sessions; session++ {
-			if m.ended&(1<<session) == 0 && !(m.joined && session == m.sessions && m.holder != nil) {
+			current := m.joined && session == m.sessions && m.holder != nil
+			if m.ended&(1<<session) == 0 && !current {
 				add("session ends", i, session)
 			}
 		}
