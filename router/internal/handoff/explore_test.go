@@ -23,8 +23,8 @@ var scopes = []scope{
 		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}, {Action: Unpin}, {Action: Remove, Node: "b"}},
 	},
 	{
-		name: "lost while moving", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, losses: 1, past: 0, epochs: 9, states: 6_000,
-		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}},
+		name: "lost while moving", nodes: 1, partitions: 1, kind: HandOff, batch: 1, warm: 1, losses: 1, past: 0, epochs: 9, states: 6_000,
+		changes: []Change{{Action: Add, Node: "z"}, {Action: Pin, Node: "z"}},
 	},
 	{
 		name: "operators data", nodes: 2, partitions: 2, kind: Data, batch: 2, warm: 2, crashes: 1, past: 0, epochs: 10, states: 6_000,
@@ -39,8 +39,8 @@ var scopes = []scope{
 	{name: "made again", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, leaves: 1, work: true, past: 0, epochs: 4, states: 12_000},
 	{name: "made again and lost", nodes: 2, partitions: 1, kind: HandOff, batch: 1, warm: 2, recreations: 1, losses: 1, work: true, past: 1, epochs: 6, states: 5_000},
 	{
-		name: "recall", nodes: 2, partitions: 1, kind: Data, batch: 1, warm: 2, crashes: 1, recall: true, work: true, past: 0, epochs: 8, states: 10_000,
-		changes: []Change{{Action: Pin, Node: "a"}, {Action: Pin, Node: "b"}},
+		name: "recall", nodes: 1, partitions: 1, kind: Data, batch: 1, warm: 1, crashes: 1, recall: true, work: true, past: 0, epochs: 8, states: 6_000,
+		changes: []Change{{Action: Add, Node: "z"}, {Action: Pin, Node: "z"}},
 	},
 	{name: "instant", nodes: 2, partitions: 2, kind: Instant, batch: 1, warm: 2, crashes: 1, leaves: 1, past: 1, epochs: 8, states: 4_000},
 	{

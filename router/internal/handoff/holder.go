@@ -45,11 +45,8 @@ func (h *Holder) Recalled() {
 	}
 	h.recalling = false
 	h.each(func(p int, o *holding) {
-		if o.watched || o.clear { // said too early to be believed
-			o.watched, o.clear = false, false
-			if !o.open {
-				h.shut(p, o)
-			}
+		if o.watched || o.clear { // that it was drained was said too early to be believed
+			h.shut(p, o)
 		}
 	})
 }

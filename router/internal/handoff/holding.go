@@ -33,9 +33,9 @@ type holding struct {
 	open bool
 	// busy: it was open since it was last said that nothing is in hand.
 	busy bool
-	// watched: it is shut, and Drained has been asked for.
+	// watched: Drained has been asked for. Invariant: then it is not open.
 	watched bool
-	// clear: nothing is in hand, which was said since it was last open.
+	// clear: nothing is in hand, which was said since it was last open. Invariant: then it is not open.
 	clear bool
 	// hook is the hook that runs, 0 none, for the move hookSince; void: its success is of no use, because it was asked before the
 	// session was lost.

@@ -62,7 +62,7 @@ var mutants = []struct {
 	},
 	{
 		"drained is believed before everything is recalled", "holder.go",
-		"o.watched, o.clear = false, false\n", "",
+		"			h.shut(p, o)\n", "",
 		"TestExplore/recall",
 	},
 	{
@@ -84,11 +84,6 @@ var mutants = []struct {
 		"what was acquired outlives the session", "holding.go",
 		"	o.acquired = false\n	switch {", "	switch {",
 		"TestExplore/alone",
-	},
-	{
-		"what was released outlives the session", "holding.go",
-		"o.released, o.dropping, o.failed = 0, 0, 0", "o.dropping, o.failed = 0, 0",
-		"TestExplore/lost-while-moving",
 	},
 	{
 		"what a hook did outlives the session", "holding.go",
