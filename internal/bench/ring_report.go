@@ -48,8 +48,8 @@ type RingRow struct {
 	LeaveMoved float64 `json:"leave_moved"`
 	// Stray is how many keys moved between nodes that neither came nor went. More than 0 is a fault of Assent.
 	Stray int `json:"stray"`
-	// NewMS is the time to make the ring, the shortest of the run's: nothing else but the processor has a part in it. NextMS is that to make
-	// the next one when a node came or went, the median.
+	// NewMS is the processor's time to make the ring, the shortest of the run's. NextMS is the time to make the next one when a node came or
+	// went, the median.
 	NewMS  float64 `json:"new_ms"`
 	NextMS float64 `json:"next_ms"`
 }
