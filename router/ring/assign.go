@@ -59,10 +59,9 @@ func (a *assignment) move() {
 	if open.empty() {
 		return
 	}
-	queue := open.all(a.movables())
-	queue.init()
+	queue := newQueue(open.all(a.movables()))
 	for !open.empty() {
-		best := &queue[0]
+		best := queue.first()
 		p := int(best.partition)
 		if !a.movable(p) {
 			queue.pop()
@@ -71,7 +70,7 @@ func (a *assignment) move() {
 		q := &a.quotas[best.node]
 		if q.count == q.target { // since it was chosen
 			*best = open.best(p)
-			queue.down(0)
+			queue.worsened()
 			continue
 		}
 		queue.pop()

@@ -124,26 +124,26 @@ func (c *chooser) better(best *choice, i int, draw uint64) bool {
 const few = 32
 
 // all chooses for all partitions of a set.
-func (c *chooser) all(wanted []bool) queue {
-	q := make(queue, 0, len(wanted))
+func (c *chooser) all(wanted []bool) []choice {
+	chosen := make([]choice, 0, len(wanted))
 	for first := 0; first < len(wanted); first += block {
 		last := min(first+block, len(wanted))
 		if len(c.nodes) > few {
-			q = c.favourites(q, first, wanted[first:last])
+			chosen = c.favourites(chosen, first, wanted[first:last])
 			continue
 		}
 		for p := first; p < last; p++ {
 			if wanted[p] {
-				q = append(q, c.best(p))
+				chosen = append(chosen, c.best(p))
 			}
 		}
 	}
-	return q
+	return chosen
 }
 
 // favourites chooses for the partitions of a block: first each node for its favourite, and then for each partition those
 // nodes that may be better although they do not favour it.
-func (c *chooser) favourites(q queue, first int, wanted []bool) queue {
+func (c *chooser) favourites(chosen []choice, first int, wanted []bool) []choice {
 	var (
 		k    [block]keys
 		best [block]choice
@@ -167,8 +167,8 @@ func (c *chooser) favourites(q queue, first int, wanted []bool) queue {
 	for place, is := range wanted {
 		if is {
 			c.scan(&k[place], &best[place], true)
-			q = append(q, best[place])
+			chosen = append(chosen, best[place])
 		}
 	}
-	return q
+	return chosen
 }

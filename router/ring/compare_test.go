@@ -123,10 +123,8 @@ type spread struct {
 	stray float64
 }
 
-// joins is how many nodes join, each for itself: what one of a thousand gets is a matter of luck, too, by some 3 %.
-const joins = 8
-
-func measure(t testing.TB, a algorithm, n int) (s spread) {
+// measure lets so many nodes join, each for itself: what one of a thousand gets is a matter of luck, too, by some 3 %.
+func measure(t testing.TB, a algorithm, n, joins int) (s spread) {
 	before := names(n)
 	own := a.build(t, before)
 	s.peak = peak(own, n)
@@ -137,18 +135,14 @@ func measure(t testing.TB, a algorithm, n int) (s spread) {
 			had++
 		}
 	}
-	times := joins
-	if a.name == "rendezvous" {
-		times = 1 // or it takes all day
-	}
 	moved, stray := 0, 0
-	for i := range times {
+	for i := range joins {
 		name := fmt.Sprintf("node-%d", n+i)
 		m, s := changes(now, a.build(t, before, append(names(n), name)), name)
 		moved, stray = moved+m, stray+s
 	}
-	s.join = float64(moved) * float64(n+1) / keyCount / float64(times)
-	s.stray = float64(stray) / keyCount / float64(times)
+	s.join = float64(moved) * float64(n+1) / keyCount / float64(joins)
+	s.stray = float64(stray) / keyCount / float64(joins)
 
 	moved, stray = changes(now, a.build(t, before, slices.Delete(names(n), n/2, n/2+1)), leaves)
 	s.leave = float64(moved) / float64(had)
@@ -190,7 +184,7 @@ func changes(before []string, after lookup, changed string) (moved, stray int) {
 // it shares exactly as a fair die does.
 func TestSpread(t *testing.T) {
 	for n, most := range map[int]float64{10: 1.02, 100: 1.04, 1000: 1.12} {
-		s := measure(t, algorithms[0], n)
+		s := measure(t, algorithms[0], n, 2)
 		chance := peak(algorithms[2].build(t, names(n)), n)
 		t.Logf("%d nodes, %d partitions: %+v; peak of jump hash %.4f", n, suitable(n), s, chance)
 		if s.peak > most || s.peak > 1.01*chance || s.join > 1.03 || s.leave != 1 || s.stray != 0 {
