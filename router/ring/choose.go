@@ -76,16 +76,16 @@ func (c *chooser) best(partition int) choice {
 	return best
 }
 
-// scan betters a choice by whatever node is better. When favourites have been chosen from, it looks only for others.
+// scan betters a choice by whatever node is better. When those that favour the partition have been seen, it may leave them out.
 //
 // Nodes come heaviest first, so what a draw must exceed never falls: need is the greatest that is known to be too little.
-func (c *chooser) scan(k *keys, best *choice, favourites bool) {
+func (c *chooser) scan(k *keys, best *choice, seen bool) {
 	need, reckon := uint64(0), ^uint64(0)
 	for i, seed := range c.seeds {
 		if weight := c.weights[i]; weight < reckon && best.node >= 0 {
 			reckon = weight / 2 // until then it is near enough
 			need = max(need, best.need(weight))
-			if favourites && need >= favourite-1 {
+			if seen && need >= favourite-1 {
 				return
 			}
 		}
@@ -158,7 +158,7 @@ func (c *chooser) favourites(chosen []choice, first int, wanted []bool) []choice
 	}
 	shared := k[0].block
 	for i, seed := range c.seeds {
-		place := favourites[mix(seed, shared)>>57] % block
+		place := favouritePlaces[mix(seed, shared)>>57] % block
 		draw := mix(seed, k[place].partition)>>blockBits | favourite
 		if draw > need[place] && c.better(&best[place], i, draw) {
 			need[place] = draw

@@ -87,7 +87,7 @@ func TestTables(t *testing.T) {
 	if log2 != dumbTable {
 		t.Errorf("logarithms are %v", log2)
 	}
-	for bits, place := range favourites {
+	for bits, place := range favouritePlaces {
 		a, b := uint8(bits)<<1|1, uint8(bits)>>3
 		if got := (a*place + b) % block; got != block-1 {
 			t.Errorf("place %d for %07b has the top %d", place, bits, got)

@@ -33,14 +33,14 @@ func (k *keys) draw(seed uint64) uint64 {
 	return k.top(seed)<<(64-blockBits) | mix(seed, k.partition)>>blockBits
 }
 
-// top is the first four bits of a draw: a x place + b modulo 16, where the node's a, which is odd, and b are of the block.
+// top is the first four bits of a draw: a × place + b modulo 16, where a, which is odd, and b are the node's for the block.
 func (k *keys) top(seed uint64) uint64 {
 	h := mix(seed, k.block)
 	return ((h>>56|1)*k.place + h>>60) % block
 }
 
-// favourites are the places in a block whose top is 15, by the seven bits that top depends on.
-var favourites = [128]uint8{
+// favouritePlaces are the places in a block whose top is 15, by the seven bits that top depends on.
+var favouritePlaces = [128]uint8{
 	15, 5, 3, 9, 7, 13, 11, 1, 14, 10, 6, 2, 14, 10, 6, 2,
 	13, 15, 9, 11, 5, 7, 1, 3, 12, 4, 12, 4, 12, 4, 12, 4,
 	11, 9, 15, 13, 3, 1, 7, 5, 10, 14, 2, 6, 10, 14, 2, 6,
