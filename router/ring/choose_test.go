@@ -83,6 +83,32 @@ func TestPropertyCostFallsWithTheDraw(t *testing.T) {
 	})
 }
 
+// Each choice comes before the next, though each but the first field says otherwise.
+func TestOrderOfChoices(t *testing.T) {
+	order := []choice{
+		{score: 1, draw: 1, partition: 9, weight: 1},
+		{score: 2, draw: 7, partition: 9, weight: 1},
+		{score: 2, draw: 6, partition: 3, weight: 1},
+		{score: 2, draw: 6, partition: 4, weight: 3},
+		{score: 2, draw: 6, partition: 4, weight: 2},
+	}
+	for i := range order {
+		for j := range order {
+			if got := order[i].before(&order[j]); got != (i < j) {
+				t.Errorf("%+v before %+v: %v", order[i], order[j], got)
+			}
+		}
+	}
+	shuffled := []choice{order[3], order[0], order[4], order[2], order[1]}
+	q := newQueue(shuffled)
+	for i := range order {
+		if got := *q.first(); got != order[i] {
+			t.Errorf("number %d is %+v", i, got)
+		}
+		q.pop()
+	}
+}
+
 func TestTables(t *testing.T) {
 	if log2 != dumbTable {
 		t.Errorf("logarithms are %v", log2)

@@ -83,7 +83,7 @@ func (r *Ring) preference(key string) *preference {
 			c.draw = math.MaxUint64
 		case n.Weight > 0:
 			c.draw = k.draw(r.seeds[i])
-			c.score = 1 + score(c.draw, c.weight)
+			c.score = score(c.draw, c.weight) // more than the owner's, which is 0
 		default:
 			continue
 		}

@@ -20,7 +20,9 @@ import (
 type drawn struct {
 	titles, texts []string
 	// arcs is how much of each circle is coloured, by radius.
-	arcs          map[string]float64
+	arcs map[string]float64
+	// ends is where the last arc of a circle ended: the next begins there.
+	ends          map[string]string
 	ticks, shades int
 }
 
@@ -30,7 +32,7 @@ func picture(t *testing.T, r *ring.Ring) (d drawn) {
 	if err := r.WriteSVG(&svg); err != nil {
 		t.Fatal(err)
 	}
-	d.arcs = map[string]float64{}
+	d.arcs, d.ends = map[string]float64{}, map[string]string{}
 	colors := map[string]bool{}
 	inside := ""
 	for decoder := xml.NewDecoder(strings.NewReader(svg.String())); ; {
@@ -85,6 +87,11 @@ func (d *drawn) element(t *testing.T, e xml.StartElement, colors map[string]bool
 		}
 		return math.Atan2(a-390, 390-b)
 	}
+	begin := ends[1] + " " + ends[2]
+	if last, begun := d.ends[ends[3]]; begun && begin != last {
+		t.Errorf("an arc begins at %s; the one before ended at %s", begin, last)
+	}
+	d.ends[ends[3]] = ends[4] + " " + ends[5]
 	turn := math.Mod(angle(ends[4], ends[5])-angle(ends[1], ends[2])+4*math.Pi, 2*math.Pi)
 	if turn < 1e-6 {
 		turn = 2 * math.Pi
