@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/assent-tx/assent/embedded"
@@ -231,4 +232,51 @@ func TestRouteInBatches(t *testing.T) {
 	if first.Epoch != 10 || last.Epoch != 11 || last.Key != "key" || last.Incarnation != 5 || last.Partition != 0 {
 		t.Errorf("first %+v, last %+v", first, last)
 	}
+}
+
+// A group whose record is not what this version writes is shown as such, stands in nobody's way, and can be deleted.
+func TestGroupsThatCannotBeRead(t *testing.T) {
+	s := newScripted(t)
+	service, err := router.NewService(s.nc, router.ServiceConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- service.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-service.Ready():
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	s.expect(t, exitOK, "group good is created", "ring", "create", "good")
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for group, record := range map[string]string{"garbage": "what?", "later": `{"v":2,"group":"later"}`} {
+		if _, err := js.Publish(ctx, "$KV.assent-rings."+group, []byte(record)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errOut := s.assent(ctx, "ring", "list")
+	if code != exitOK || strings.Count(out, "\n") != 4 || !strings.Contains(out, "a record that cannot be read") || !strings.Contains(out, "a record of a newer version") {
+		t.Errorf("exit code %d\n%s\n%s", code, out, errOut)
+	}
+	for group, code := range map[string]string{"garbage": "record", "later": "newer_record"} {
+		coded := `{"error":{"code":"` + code + `","message":`
+		s.expect(t, exitFailure, coded, "ring", "show", group, "--json")
+		s.expect(t, exitFailure, coded, "ring", "add", group, "n1", "--json")
+		s.expect(t, exitFailure, coded, "nodes", group, "--json")
+		s.expect(t, exitFailure, coded, "ring", "delete", group, "--json")
+		s.expect(t, exitOK, "group "+group+" is deleted", "ring", "delete", group, "--force")
+		s.expect(t, exitFailure, `"code":"no_group"`, "ring", "show", group, "--json")
+	}
+	s.expect(t, exitOK, "0 nodes, 0 down", "nodes")
 }
