@@ -11,7 +11,7 @@ import (
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
-// Hooks is what an application does when partitions come and go. They are called by several goroutines at once, at most 16, but
+// Hooks is what an application does when partitions come and go. They are called by several goroutines at once, at most 64, but
 // never twice at once for one partition. Each must bear to be called again for what it has done already: after a
 // failure (a panic is one), a lost session, a crash between the call and the record of it. A hook that fails is called
 // again after a pause, 50 ms at first and 5 s at most, for as long as it is wanted.
@@ -49,8 +49,8 @@ type Move struct {
 }
 
 const (
-	// maxHooks is how many hooks run at once.
-	maxHooks = 16
+	// maxHooks is how many hooks run at once. They are independent, and stores share one sync among those that wait for it.
+	maxHooks = 64
 	// firstHookPause and lastHookPause are the pauses before a hook that failed is called again: the first, and at most.
 	firstHookPause = 50 * time.Millisecond
 	lastHookPause  = 5 * time.Second

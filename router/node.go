@@ -129,6 +129,7 @@ type Node struct {
 	stale   chan struct{}
 	handler RequestHandler
 	again   time.Duration // announceAgain
+	gather  time.Duration // gatherTime
 }
 
 // stand is what a node may do at a time. It never changes; its gates do.
@@ -155,7 +156,7 @@ func NewNode(nc *nats.Conn, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, store: s, log: cfg.Log.WithField("group", cfg.Group).WithField("node", cfg.Name), ready: make(chan struct{}),
-		stale: make(chan struct{}, 1), again: announceAgain,
+		stale: make(chan struct{}, 1), again: announceAgain, gather: gatherTime,
 	}
 	n.claims.init()
 	n.events.init()

@@ -52,7 +52,7 @@ func TestHooksFail(t *testing.T) {
 	}
 }
 
-// At most 16 hooks run at once.
+// At most maxHooks hooks run at once.
 func TestHooksAreBounded(t *testing.T) {
 	c := start(t)
 	c.decide("g", "n1")
@@ -98,23 +98,24 @@ func TestHooksOfALostSession(t *testing.T) {
 		told <- struct{}{}
 		return nil // it has not noticed
 	}
-	p := c.node(node("n1", HandOff, s.hooks("n1"), func(cfg *NodeConfig) { cfg.Settings.Partitions = 40 }))
+	p := c.node(node("n1", HandOff, s.hooks("n1"), func(cfg *NodeConfig) { cfg.Settings.Partitions = 100 }))
 	eventually(t, "as many hooks run as may", func() bool { return first.Load() == maxHooks })
 	d.hold()
+	before := p.session()
 	p.loseSession()
 	for range maxHooks {
 		receive(t, told, "the hooks are told")
 	}
 	close(lost)
-	eventually(t, "it has another session", func() bool { return p.session() != "" })
+	eventually(t, "it has another session", func() bool { now := p.session(); return now != "" && now != before })
 	p.refuses("k", ErrNotReady, "does not name its session")
 	if later.Load() != 0 || first.Load() != maxHooks {
 		t.Errorf("%d hooks were called in the session that is lost, and %d after it", first.Load(), later.Load())
 	}
 	d.resume()
 	p.up()
-	if later.Load() != 40 {
-		t.Errorf("%d hooks were called in the new session, want one for each of 40 partitions", later.Load())
+	if later.Load() != 100 {
+		t.Errorf("%d hooks were called in the new session, want one for each of 100 partitions", later.Load())
 	}
 }
 

@@ -30,7 +30,8 @@ func (r *nodeRun) leave() {
 	l.begun = true
 	record := r.h.Record()
 	if record != nil && record.Kind != handoff.Data {
-		l.says, r.presence.due = true, true
+		l.says = true
+		r.presence.want(true)
 		if record.Kind == handoff.Instant {
 			timeout = min(timeout, instantTime)
 		}

@@ -213,7 +213,11 @@ func (r *nodeRun) loop(ctx context.Context) {
 		case <-r.leaving.late():
 			return
 		case <-again.C:
-			r.do(func(r *nodeRun) { r.presence.due = r.presence.due || !r.h.Named() })
+			r.do(func(r *nodeRun) {
+				if !r.h.Named() {
+					r.presence.want(true)
+				}
+			})
 		case <-closed:
 			r.fail(r.n.closed())
 		}

@@ -49,7 +49,7 @@ func (r *nodeRun) carryOut(steps []handoff.Step) {
 				done = append(done, s.Partition)
 			}
 		case handoff.Announce:
-			r.presence.due = true
+			r.presence.want(s.Urgent)
 		}
 	}
 	for _, p := range shut {

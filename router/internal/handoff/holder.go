@@ -25,9 +25,9 @@ type Holder struct {
 	// recalling: what is in hand since before the process began is not known yet.
 	recalling bool
 	holdings  map[int]*holding
-	// announce: the presence is to be stored.
-	announce bool
-	steps    []Step
+	// announce: the presence is to be stored; urgent: for more than what was released.
+	announce, urgent bool
+	steps            []Step
 }
 
 // NewHolder gives the state of a process of a node that has just begun.
@@ -56,7 +56,7 @@ func (h *Holder) Joined(session string) {
 	if h.session != "" {
 		h.Lost()
 	}
-	h.session, h.announce = session, true
+	h.session, h.announce, h.urgent = session, true, true
 	h.look(nil)
 }
 
@@ -125,8 +125,8 @@ func (h *Holder) Take() []Step {
 	taken := h.steps
 	h.steps = nil
 	if h.announce && h.session != "" {
-		h.announce = false
-		taken = append(taken, Step{Kind: Announce, Epoch: h.epoch()})
+		taken = append(taken, Step{Kind: Announce, Epoch: h.epoch(), Urgent: h.urgent})
+		h.announce, h.urgent = false, false
 	}
 	return taken
 }
@@ -145,6 +145,14 @@ func (h *Holder) Released() []Move {
 		}
 	}
 	return released
+}
+
+// Releasing tells whether there may soon be more in Released: a move is drained, or its Release runs. One whose Release has failed is not waited
+// for.
+func (h *Holder) Releasing() bool {
+	return !h.recalling && h.some(func(o *holding) bool {
+		return o.role == gives && o.released != o.since && o.failed != AskRelease
+	})
 }
 
 // Record is the newest that is known; nil before the first.
@@ -199,7 +207,7 @@ func (h *Holder) each(visit func(p int, o *holding)) {
 // follow takes on the record's incarnation, once nothing is in hand or under way of an earlier one.
 func (h *Holder) follow() {
 	if h.record != nil && h.incarnation != h.record.Incarnation && h.Quiet() {
-		h.incarnation, h.announce = h.record.Incarnation, true
+		h.incarnation, h.announce, h.urgent = h.record.Incarnation, true, true
 		h.look(nil)
 	}
 }

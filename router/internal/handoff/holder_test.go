@@ -85,7 +85,11 @@ func tell(t *testing.T, h *Holder, text string) (out []string) {
 	case "retry":
 		h.Retry(p)
 	case "show":
-		return []string{fmt.Sprintf("named %v, ready %v, quiet %v", h.Named(), h.Ready(), h.Quiet())}
+		text := fmt.Sprintf("named %v, ready %v, quiet %v", h.Named(), h.Ready(), h.Quiet())
+		if h.Releasing() {
+			text += ", releasing"
+		}
+		return []string{text}
 	default:
 		t.Fatalf("%s?", text)
 	}
@@ -101,6 +105,9 @@ func showStep(h *Holder, s *Step) string {
 	case Announce:
 		said := h.Presence()
 		text = fmt.Sprintf("announce %s, incarnation %d, released %v", said.Session, said.Incarnation, said.Released)
+		if !s.Urgent {
+			text += ", which may wait"
+		}
 	case AskAcquire, AskRelease, AskDrop:
 		text += fmt.Sprintf(" from %q to %q since %d, epoch %d", s.From, s.To, s.Since, s.Epoch)
 	default:

@@ -18,7 +18,8 @@ const (
 	AskRelease
 	// AskDrop: what the partition has left here is of no use any more: call the hook Drop, if there is one, and tell Done.
 	AskDrop
-	// Announce: store the node's presence, with what Holder.Presence gives at that time.
+	// Announce: store the node's presence, with what Holder.Presence gives at that time. If it is not urgent, it may wait a little for
+	// what Holder.Releasing tells of, so that one presence has it all.
 	Announce
 )
 
@@ -42,4 +43,6 @@ type Step struct {
 	Since uint64
 	// From and To are the nodes that it goes from and to; empty when that is nobody, or is not known.
 	From, To string
+	// Urgent is for an Announce of more than moves that were released.
+	Urgent bool
 }
