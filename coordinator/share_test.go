@@ -28,12 +28,12 @@ func TestSharesComeToRest(t *testing.T) {
 			w := newShareWorld(t, seed, []int{1, 3, 8, 20, 64}[r.IntN(5)])
 			w.lossy = true
 			for range 30 {
-				switch living := len(w.all); {
-				case living == 0 || living < 6 && r.IntN(4) == 0:
+				switch living, dice := len(w.all), r.IntN(12); {
+				case living == 0 || living < 6 && dice < 3:
 					w.join()
-				case r.IntN(6) == 0:
+				case dice < 5:
 					w.leave(w.all[r.IntN(living)])
-				case r.IntN(6) == 0:
+				case dice < 7:
 					w.die(w.all[r.IntN(living)])
 				default:
 					w.step()
@@ -76,7 +76,7 @@ func onlyTheShareMoves(t *testing.T, seed uint64, shards int) {
 	total := 0
 	for range 6 {
 		before, moved := w.owners(), w.moved
-		what := ""
+		var what string
 		switch n := r.IntN(3); {
 		case n == 0 || len(w.all) == 1:
 			what = "join of " + w.join().node
@@ -245,7 +245,7 @@ func (w *shareWorld) hear() {
 			w.t.Fatalf("%s: %v", next.body, err)
 		}
 		for _, one := range w.all {
-			if one != next.from && !(w.lossy && w.rand.IntN(5) == 0) {
+			if lost := w.lossy && w.rand.IntN(5) == 0; one != next.from && !lost {
 				one.note(&b)
 			}
 		}
