@@ -134,7 +134,7 @@ func (s *sharing) join(name string, r *reader) {
 	r.board = s.board
 	s.prepare = func(c *Coordinator) { c.openRings = func() (rings, func(), error) { return r, func() {}, nil } }
 	s.readers[name] = r
-	s.all[name], s.stops[name] = s.coordinate(Config{Name: name, Shards: s.shards, Lease: 1200 * time.Millisecond})
+	s.all[name], s.stops[name] = s.coordinate(Config{Name: name, Shards: s.shards, DrainTimeout: patience})
 }
 
 func (s *sharing) stop(name string) {
