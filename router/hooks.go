@@ -23,7 +23,7 @@ type Hooks interface {
 	Acquire(ctx context.Context, m Move) error
 	// Release hands over what the node holds of a partition, or only lets go of it. Nothing of the partition is in hand then. The
 	// new owner acquires it after it has succeeded. What is kept must be kept until Drop: the move may yet be called
-	// off, and then Acquire comes again.
+	// off, and then Acquire comes again. When the last node of a group leaves, Move.To is "": nobody takes over.
 	Release(ctx context.Context, m Move) error
 }
 

@@ -139,12 +139,13 @@ func (n *Node) closed() error {
 	return fmt.Errorf("router: node %s of group %s: %w: it must outlive Run", n.cfg.Name, n.cfg.Group, nats.ErrConnectionClosed)
 }
 
+// tryMakeGroup looks first: where the group is there, a node needs no permission to make anything.
 func (n *Node) tryMakeGroup(ctx context.Context) error {
-	if err := n.store.open(ctx); err != nil {
-		return err
-	}
 	v, err := n.store.find(ctx, n.cfg.Group)
 	if errors.Is(err, ErrNoGroup) {
+		if err := n.store.open(ctx); err != nil {
+			return err
+		}
 		if v, err = n.store.create(ctx, n.cfg.Group, n.cfg.Settings.internal()); err == nil {
 			n.log.WithField("partitions", v.record.Partitions).WithField("kind", v.record.Kind).Info("the group was made")
 		} else if errors.Is(err, ErrExists) { // by another node, at the same moment

@@ -87,11 +87,9 @@ func TestSessionIsLost(t *testing.T) {
 	eventually(t, "it has another session", func() bool { return p.session() != "" && p.session() != old.session.ID() })
 	p.refuses("k", ErrNotReady, "does not name its session")
 	d.resume()
-	key := ""
 	for partition := range r.Partitions {
 		if partition != r.Ring().Partition("k") {
-			key = keyIn(r, partition)
-			p.enter(key)()
+			p.enter(keyIn(r, partition))()
 		}
 	}
 	p.refuses("k", ErrNotReady, "acquiring") // what was in hand is of the session before

@@ -127,6 +127,8 @@ func (w *universe) settle(i int, k *worker) {
 			w.acknowledge(s.Token)
 		case SendDone:
 			w.send(packet{participant: w.scope.participantOf(i), done: s.Done})
+		case LeaveBranch: // no participant here is a node
+			w.breaks("instance %d leaves transaction %d, which nobody asked for", i, tx)
 		}
 	}
 	k.seal()
