@@ -252,7 +252,7 @@ func TestReleaseWaitsForWhatIsInHand(t *testing.T) {
 func TestWithoutHooks(t *testing.T) {
 	c := start(t)
 	d := c.decide("g", "n1", "n2")
-	many := func(cfg *NodeConfig) { cfg.Settings.Partitions, cfg.Settings.Batch = 4096, 1024 }
+	many := func(cfg *NodeConfig) { cfg.Settings.Partitions, cfg.Settings.Batch = 1024, 512 }
 	n1 := c.node(node("n1", HandOff, many)).up()
 	n2 := c.node(node("n2", HandOff, many)).up()
 	r := d.settled("n1", "n2")
