@@ -23,13 +23,15 @@ import (
 //	Recall            What is prepared holds every partition, since which keys it was about is not known any more.
 //	outcomes heard    They end what is recalled, and its hold: Settle.
 //	registered, votes of what is recalled repeated: they bring the outcomes that are missing.
+//	TakesPart         Keys may be the process's own. A crash before: it had none, or kept those that it had.
 //	prepares taken    Claim, then Prepare. A crash between the two: nothing was prepared, and the claim is forgotten. A crash
 //	                  after Prepare: the store has the branch, with a vote in the log or without; the next process
 //	                  recalls it, and when the prepare comes again it finds the branch in hand.
 //	outcome applied   Settle. A crash before: the store has nothing prepared any more, and nothing is to be held.
 type Ownership interface {
 	// Expect says that a participant is coming whose store may hold prepared branches: nothing is handed over until Recall
-	// was called. New calls it; a participant that is never run keeps the process from handing over anything.
+	// was called, and nothing is to be owned until TakesPart was. New calls it; a participant that is never run keeps the process
+	// from both.
 	Expect()
 	// Recall names the branches that the store holds prepared. Each of them holds all that this process owns until Settle.
 	Recall(txs []messages.ID)
@@ -38,6 +40,9 @@ type Ownership interface {
 	// wrongOwner, the epoch of the ring by which this process does not own one of the keys, the branch is voted no;
 	// without, it may own them but cannot act just now, and is asked again later. Both say why.
 	Claim(tx messages.ID, routes []messages.Route) (wrongOwner uint64, err error)
+	// TakesPart says that the participant has registered, and is sent prepares: transactions may be routed here from now on. Before
+	// it, they would be refused, because nobody knows a participant of this name.
+	TakesPart()
 	// Settle gives up what Claim or Recall claimed for a branch; for others it does nothing.
 	Settle(tx messages.ID)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,8 @@ type owner struct {
 	mu    sync.Mutex
 	calls []string
 	names map[messages.ID]string
+
+	takesPart atomic.Int32
 }
 
 func newOwner() *owner { return &owner{names: make(map[messages.ID]string)} }
@@ -52,6 +55,9 @@ func (o *owner) told() []string {
 }
 
 func (o *owner) Expect() { o.tell("expect") }
+
+// TakesPart is told apart from the other calls: prepares may be claimed at the same moment.
+func (o *owner) TakesPart() { o.takesPart.Add(1) }
 
 func (o *owner) Recall(txs []messages.ID) {
 	o.tell("recall %d", len(txs))
@@ -137,8 +143,14 @@ func TestClaim(t *testing.T) {
 		p, err := participant.New(w.connect(), participant.Config{Name: "p", Handler: s, Ownership: o})
 		must(t, err)
 		o.expect(t, "expect")
+		if o.takesPart.Load() != 0 {
+			t.Error("a participant takes part that does not run")
+		}
 		w.run(p.Run).ready(p.Ready())
 		o.expect(t, "expect", "recall 0")
+		if told := o.takesPart.Load(); told != 1 {
+			t.Errorf("a participant that takes part has said so %d times", told)
+		}
 		tx := newID()
 		prepare := routed(tx, "p", time.Minute, "alice", "bob")
 		d.prepare("p", prepare, prepare)

@@ -110,6 +110,9 @@ func (p *Participant) Run(ctx context.Context) error {
 		return err
 	}
 	if err == nil {
+		if p.cfg.Ownership != nil {
+			p.cfg.Ownership.TakesPart()
+		}
 		close(p.ready)
 		p.log.WithField("instance", p.instance).Info("taking part")
 		p.takePart(ctx, status)

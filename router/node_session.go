@@ -36,8 +36,10 @@ const (
 	closeTime = 2 * time.Second
 )
 
-// keepTerm brings one term after the other, until ctx ends; then it ends the last one.
+// keepTerm brings one term after the other, until ctx ends; then it ends the last one. It begins when the node's participants take
+// part.
 func (n *Node) keepTerm(ctx context.Context) {
+	n.claims.allTakePart(ctx)
 	for pauseTime := firstReopen; ctx.Err() == nil; {
 		t, err := n.openTerm(ctx)
 		if err == nil {

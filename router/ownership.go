@@ -3,6 +3,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,8 +18,10 @@ import (
 type claims struct {
 	mu   sync.Mutex
 	held map[messages.ID]*claim
-	// expected is how many participants are still to say what their stores hold prepared.
-	expected int
+	// expected is how many participants are still to say what their stores hold prepared, and coming how many are still to take
+	// part; arrived is closed while none is.
+	expected, coming int
+	arrived          chan struct{}
 	// recalled are the branches that were prepared before the process began. While there is one, nothing is released.
 	recalled map[messages.ID]struct{}
 }
@@ -40,6 +43,8 @@ type hold struct {
 
 func (c *claims) init() {
 	c.held, c.recalled = make(map[messages.ID]*claim), make(map[messages.ID]struct{})
+	c.arrived = make(chan struct{})
+	close(c.arrived)
 }
 
 // recalling tells whether it is not known yet what is in hand since before the process began, or some of it still is.
@@ -59,11 +64,14 @@ func (c *claims) count() (holds, branches int) {
 	return holds, len(c.held)
 }
 
-// Expect says that a participant's store may hold prepared branches: the node releases nothing until Recall was called.
-// A participant calls it when it is made, which is before Run.
+// Expect says that a participant's store may hold prepared branches: the node releases nothing until Recall was called, and does
+// not join the group until TakesPart was. A participant calls it when it is made, which is before Run.
 func (n *Node) Expect() {
 	n.claims.mu.Lock()
 	n.claims.expected++
+	if n.claims.coming++; n.claims.coming == 1 {
+		n.claims.arrived = make(chan struct{})
+	}
 	n.claims.mu.Unlock()
 	n.events.put((*nodeRun).recall)
 }
@@ -78,6 +86,30 @@ func (n *Node) Recall(txs []messages.ID) {
 	}
 	n.claims.mu.Unlock()
 	n.events.put((*nodeRun).recall)
+}
+
+// TakesPart says that transactions may be routed to the participant: the node may own keys.
+func (n *Node) TakesPart() {
+	n.claims.mu.Lock()
+	defer n.claims.mu.Unlock()
+	if n.claims.coming == 0 {
+		return
+	}
+	if n.claims.coming--; n.claims.coming == 0 {
+		close(n.claims.arrived)
+	}
+}
+
+// allTakePart waits until every participant of the node takes part, or ctx ends. What is routed to a node that nobody knows as a
+// participant is refused: a node that owned keys before would have transactions fail.
+func (c *claims) allTakePart(ctx context.Context) {
+	c.mu.Lock()
+	arrived := c.arrived
+	c.mu.Unlock()
+	select {
+	case <-arrived:
+	case <-ctx.Done():
+	}
 }
 
 // Claim claims the keys of a branch, all or none, until Settle. WrongOwner is the epoch of the node's ring when it does not own

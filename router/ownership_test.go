@@ -151,6 +151,7 @@ func TestRecalledBranchesHoldEverything(t *testing.T) {
 	s := newScript(t)
 	n1 := c.prepare(node("n1", HandOff, s.hooks("n1")))
 	n1.Expect()
+	n1.TakesPart() // before it says what it has prepared: that is to hold everything, however late it comes
 	n1.run()
 	n1.up()
 	n2 := c.node(node("n2", HandOff, s.hooks("n2"))).up()
@@ -180,4 +181,28 @@ func TestRecalledBranchesHoldEverything(t *testing.T) {
 	n2.Recall(nil)
 	d.change(handoff.Change{Action: handoff.Drain, Node: "n2"})
 	d.await("n1 has everything", func(r *handoff.Record) bool { return len(owned(r, "n1")) == r.Partitions })
+}
+
+// A node is in no ring before its participant takes part: what is routed to it meanwhile would be refused, as nobody knows a
+// participant of that name. (Found by a kill of the server while a node joined: it owned keys before it had registered.)
+func TestNodeJoinsWhenItsParticipantsTakePart(t *testing.T) {
+	c := start(t)
+	d := c.decide("g", "n1", "n2")
+	s := newScript(t)
+	c.node(node("n1", HandOff, s.hooks("n1"))).up()
+	n2 := c.prepare(node("n2", HandOff, s.hooks("n2")))
+	n2.Expect()
+	n2.Expect()
+	n2.run()
+	n2.TakesPart()
+	eventually(t, "n2 knows the ring", func() bool { now := n2.now.Load(); return now != nil && now.record != nil })
+	c.node(node("n3", HandOff, s.hooks("n3"))).up() // it comes later than n2 would
+	if r := d.settled("n1", "n3"); r.Node("n2") != nil {
+		t.Errorf("n2 has joined while a participant of it is still to come: %+v", r.Nodes)
+	}
+	n2.Recall(nil)
+	n2.Recall(nil)
+	n2.TakesPart()
+	n2.TakesPart() // one too many changes nothing
+	d.settled("n1", "n2", "n3")
 }
