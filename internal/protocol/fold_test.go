@@ -137,10 +137,12 @@ func TestFoldValidityProperty(t *testing.T) {
 	})
 }
 
-// outcomeInLog finds what decided a transaction: the earliest of its last missing vote, a no, an abort, and its time.
+// outcomeInLog finds what decided a transaction: the earliest of its last missing vote, a no, an abort, a prepare that is
+// routed differently, and its time.
 func outcomeInLog(log []genMessage, id messages.ID) (outcome messages.Outcome, known bool) {
 	var participants []string
 	var expires, logTime int64
+	var routing uint64
 	agreed := make(map[string]bool)
 	for _, m := range log {
 		logTime = max(logTime, m.at)
@@ -153,10 +155,13 @@ func outcomeInLog(log []genMessage, id messages.ID) (outcome messages.Outcome, k
 			}
 			switch {
 			case m.kind == messages.KindPrepare && !known && slices.Contains(r.participants, m.participant):
-				known, participants, expires = true, r.participants, r.expires
+				known, participants, expires, routing = true, r.participants, r.expires, r.routing
 				if logTime > expires {
 					return messages.Aborted, true
 				}
+			case known && m.kind == messages.KindPrepare && r.routing != routing &&
+				slices.Contains(r.participants, m.participant) && slices.Contains(participants, m.participant):
+				return messages.Aborted, true
 			case known && m.kind == messages.KindAbort:
 				return messages.Aborted, true
 			case known && m.kind == messages.KindVote && slices.Contains(participants, m.participant):
