@@ -187,7 +187,7 @@ func TestRecalledBranchesHoldEverything(t *testing.T) {
 // participant of that name. (Found by a kill of the server while a node joined: it owned keys before it had registered.)
 func TestNodeJoinsWhenItsParticipantsTakePart(t *testing.T) {
 	c := start(t)
-	d := c.decide("g", "n1", "n2")
+	d := c.decide("g", "n1", "n2", "n3")
 	s := newScript(t)
 	c.node(node("n1", HandOff, s.hooks("n1"))).up()
 	n2 := c.prepare(node("n2", HandOff, s.hooks("n2")))
