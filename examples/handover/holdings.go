@@ -3,7 +3,9 @@
 package handover
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -18,7 +20,7 @@ type Holdings struct {
 	// Group is the group's name, and Partitions its number of partitions.
 	Group      string
 	Partitions int
-	DB         *bbolt.DB
+	File       *tables.File
 	// Bucket is the store's, with a value for each key.
 	Bucket string
 	// Busy gives an error for a value that must not move now: a transaction holds it. A node has nothing in hand when it
@@ -44,9 +46,9 @@ func (v Version) Before(other Version) bool {
 // phase is where a partition is in its life in one file:
 //
 //	          first page            last page            Acquire
-//	absent ──────────────▶ arriving ──────────▶ arrived ─────────▶ held
-//	  ▲  └───────────────────────── Acquire, of nobody's ────────▶  │ Release
-//	  └──────────────────────────── Drop ──────────────────────  released
+//	absent ──────────────▶ arriving ──────────▶ arrived ─────────▶ held ◀───────┐
+//	  ▲  └───────────────────────── Acquire, of nobody's ───────▶   │ Release    │ Acquire, of a move
+//	  └──────────────────────────── Drop ───────────────────────  released ─────┘ that was cancelled
 //
 // Pages of a later move begin anew in any phase: they come from the owner.
 type phase string
@@ -85,24 +87,33 @@ func (h *Holdings) Holds(tx *bbolt.Tx, name string) error {
 }
 
 // Held lists the partitions that are held, in order.
-func (h *Holdings) Held() ([]int, error) { return h.list(held) }
+func (h *Holdings) Held() (partitions []int, err error) {
+	err = h.visit(func(partition int, s state) {
+		if s.Phase == held {
+			partitions = append(partitions, partition)
+		}
+	})
+	return partitions, err
+}
 
-// Copies lists the partitions of which there is more or less than what the node holds: on their way to it, or given away and
-// not dropped yet.
-func (h *Holdings) Copies() ([]int, error) { return h.list(arriving, arrived, released) }
+// released are the partitions that were given away and of which the copy is still there, each with its move.
+func (h *Holdings) released() (map[int]Version, error) {
+	all := make(map[int]Version)
+	err := h.visit(func(partition int, s state) {
+		if s.Phase == released {
+			all[partition] = s.Since
+		}
+	})
+	return all, err
+}
 
-func (h *Holdings) list(phases ...phase) (partitions []int, err error) {
-	err = h.DB.View(func(tx *bbolt.Tx) error {
+func (h *Holdings) visit(visit func(partition int, s state)) error {
+	return h.File.View(func(tx *bbolt.Tx) error {
 		return states.Each(tx, func(key []byte, s state) error {
-			for _, p := range phases {
-				if s.Phase == p {
-					partitions = append(partitions, int(binary.BigEndian.Uint32(key)))
-				}
-			}
+			visit(int(binary.BigEndian.Uint32(key)), s)
 			return nil
 		})
 	})
-	return partitions, err
 }
 
 // each visits a partition's keys after a key (nil: all), until an error or until the visitor has enough.
@@ -122,30 +133,28 @@ func (h *Holdings) each(tx *bbolt.Tx, partition int, after []byte, visit func(ke
 	return nil
 }
 
-// count counts a partition's keys.
-func (h *Holdings) count(tx *bbolt.Tx, partition int) (n int, err error) {
-	err = h.each(tx, partition, nil, func([]byte, []byte) (bool, error) {
-		n++
-		return true, nil
-	})
-	return n, err
-}
-
-// clear removes a partition's keys, unless one is busy.
-func (h *Holdings) clear(tx *bbolt.Tx, partition int) error {
-	var keys [][]byte
-	err := h.each(tx, partition, nil, func(key, value []byte) (bool, error) {
-		keys = append(keys, append([]byte(nil), key...))
+// keys are a partition's, to be removed; an error if one of them is busy.
+func (h *Holdings) keys(tx *bbolt.Tx, partition int) (keys [][]byte, err error) {
+	err = h.each(tx, partition, nil, func(key, value []byte) (bool, error) {
+		keys = append(keys, bytes.Clone(key))
 		return true, h.Busy(Name(key), value)
 	})
 	if err != nil {
-		return fmt.Errorf("partition %d cannot be replaced: %w", partition, err)
+		err = fmt.Errorf("partition %d cannot be replaced: %w", partition, err)
 	}
-	bucket := tx.Bucket([]byte(h.Bucket))
+	return keys, err
+}
+
+func (h *Holdings) remove(w *tables.Writer, keys [][]byte) error {
 	for _, key := range keys {
-		if err := bucket.Delete(key); err != nil {
+		if err := h.values().Remove(w, key); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// values are the store's.
+func (h *Holdings) values() tables.Table[json.RawMessage] {
+	return tables.Table[json.RawMessage]{Name: h.Bucket}
 }

@@ -20,6 +20,9 @@ import (
 
 const partitions = 8
 
+// keys is the store: a text for each key.
+var keys = tables.Table[string]{Name: "keys"}
+
 var errBusy = errors.New("a transaction holds it")
 
 // file is a node's file. A value of "busy" is held by a transaction.
@@ -33,7 +36,7 @@ func newFile(t *testing.T) *file {
 	t.Helper()
 	f := &file{t: t, path: filepath.Join(t.TempDir(), "node.db")}
 	f.reopen()
-	t.Cleanup(func() { f.DB.Close() })
+	t.Cleanup(func() { f.File.Close() })
 	return f
 }
 
@@ -41,13 +44,13 @@ func newFile(t *testing.T) *file {
 func (f *file) reopen() {
 	f.t.Helper()
 	if f.Holdings != nil {
-		f.DB.Close()
+		f.File.Close()
 	}
 	db, err := tables.Open(f.path, tables.Durable(), "keys", Bucket)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.Holdings = &Holdings{Group: "shop", Partitions: partitions, DB: db, Bucket: "keys", Busy: func(_ string, value []byte) error {
+	f.Holdings = &Holdings{Group: "shop", Partitions: partitions, File: db, Bucket: "keys", Busy: func(_ string, value []byte) error {
 		if string(value) == `"busy"` {
 			return errBusy
 		}
@@ -58,9 +61,9 @@ func (f *file) reopen() {
 // put writes keys as a store would.
 func (f *file) put(values map[string]string) {
 	f.t.Helper()
-	err := f.DB.Update(func(tx *bbolt.Tx) error {
+	err := f.File.Update(func(w *tables.Writer) error {
 		for name, value := range values {
-			if err := tx.Bucket([]byte("keys")).Put(Key(name), []byte(fmt.Sprintf("%q", value))); err != nil {
+			if err := keys.Put(w, Key(name), value); err != nil {
 				return err
 			}
 		}
@@ -69,13 +72,18 @@ func (f *file) put(values map[string]string) {
 	f.must(err)
 }
 
+func (f *file) remove(name string) {
+	f.t.Helper()
+	f.must(f.File.Update(func(w *tables.Writer) error { return keys.Remove(w, Key(name)) }))
+}
+
 // all are the keys in the file.
 func (f *file) all() map[string]string {
 	f.t.Helper()
 	all := make(map[string]string)
-	f.must(f.DB.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("keys")).ForEach(func(key, value []byte) error {
-			all[Name(key)] = strings.Trim(string(value), `"`)
+	f.must(f.File.View(func(tx *bbolt.Tx) error {
+		return keys.Each(tx, func(key []byte, value string) error {
+			all[Name(key)] = value
 			return nil
 		})
 	}))
@@ -99,7 +107,7 @@ func (f *file) want(values map[string]string) {
 func (f *file) wantPhase(partition int, want phase) {
 	f.t.Helper()
 	var s state
-	f.must(f.DB.View(func(tx *bbolt.Tx) (err error) {
+	f.must(f.File.View(func(tx *bbolt.Tx) (err error) {
 		s, _, err = states.Get(tx, stateKey(partition))
 		return err
 	}))
@@ -180,8 +188,9 @@ func TestFirst(t *testing.T) {
 func TestHandover(t *testing.T) {
 	from, to := newFile(t), newFile(t)
 	moving, staying := values(3, 5), values(4, 2)
-	from.must(from.Acquire(3, at(1), Version{}))
-	from.must(from.Acquire(4, at(1), Version{}))
+	if from.acquire(3, at(1)) || from.acquire(4, at(1)) {
+		t.Error("a new partition was handed over by somebody")
+	}
 	from.put(moving)
 	from.put(staying)
 	for _, page := range from.pages(3, at(5), 2) {
@@ -192,7 +201,9 @@ func TestHandover(t *testing.T) {
 	from.must(from.Release(3, at(5)))
 	from.wantNotHeld(names(3, 1)[0])
 	to.wantNotHeld(names(3, 1)[0])
-	to.must(to.Acquire(3, at(6), at(5)))
+	if !to.acquire(3, at(6)) || !to.acquire(3, at(7)) {
+		t.Error("the partition is not whole")
+	}
 	to.want(moving)
 	to.wantHeld(names(3, 1)[0])
 	from.must(from.Drop(3, at(5)))
@@ -202,14 +213,22 @@ func TestHandover(t *testing.T) {
 		if got, err := f.Held(); err != nil || !slices.Equal(got, want) {
 			t.Errorf("held are %v, %v; want %v", got, err, want)
 		}
-		if copies, err := f.Copies(); err != nil || len(copies) > 0 {
+		if copies, err := f.released(); err != nil || len(copies) > 0 {
 			t.Errorf("copies are %v, %v; want none", copies, err)
 		}
 	}
 }
 
+// acquire tells whether the partition is whole.
+func (f *file) acquire(partition int, ring Version) bool {
+	f.t.Helper()
+	whole, err := f.Acquire(partition, ring)
+	f.must(err)
+	return whole
+}
+
 func (f *file) holds(name string) error {
-	return f.DB.View(func(tx *bbolt.Tx) error { return f.Holds(tx, name) })
+	return f.File.View(func(tx *bbolt.Tx) error { return f.Holds(tx, name) })
 }
 
 func (f *file) wantHeld(name string) {
@@ -231,7 +250,7 @@ func TestPagesComeAgain(t *testing.T) {
 	for _, page := range slices.Concat(pages[:2], pages[:2], pages[:1], pages, pages, pages[:1]) {
 		to.must(to.Take(page))
 	}
-	to.must(to.Acquire(3, at(6), at(5)))
+	to.acquire(3, at(6))
 	to.want(moving)
 
 	// What comes after that is too late, and changes nothing.
@@ -250,7 +269,6 @@ func TestPageIsMissing(t *testing.T) {
 	pages := from.pages(3, at(5), 2)
 	to.must(to.Take(pages[0]))
 	wantError(t, to.Take(pages[3]), errIncomplete)
-	wantError(t, to.Acquire(3, at(6), at(5)), errMissing)
 	wantError(t, to.Release(3, at(7)), errIncomplete)
 	if _, _, err := to.page(3, at(7), nil); !errors.Is(err, errIncomplete) {
 		t.Errorf("what has not arrived was read: %v", err)
@@ -258,7 +276,23 @@ func TestPageIsMissing(t *testing.T) {
 	for _, page := range pages {
 		to.must(to.Take(page))
 	}
-	to.must(to.Acquire(3, at(6), at(5)))
+	if !to.acquire(3, at(6)) {
+		t.Error("the partition is not whole")
+	}
+}
+
+// The owner was removed by force when half of the partition had been pushed: what has arrived is of no use, and the next owner
+// begins with nothing, and says so.
+func TestOwnerIsGone(t *testing.T) {
+	from, to := newFile(t), newFile(t)
+	from.put(values(3, 7))
+	to.put(values(4, 1))
+	to.must(to.Take(from.pages(3, at(5), 2)[0]))
+	if to.acquire(3, at(6)) {
+		t.Error("a part was taken for the whole")
+	}
+	to.want(values(4, 1))
+	to.wantHeld(names(3, 1)[0])
 }
 
 // A move is cancelled when half of the partition has been pushed; the owner goes on, and the next move brings what is then
@@ -266,14 +300,14 @@ func TestPageIsMissing(t *testing.T) {
 func TestCancelledMove(t *testing.T) {
 	from, to := newFile(t), newFile(t)
 	moving := values(3, 6)
-	from.must(from.Acquire(3, at(1), Version{}))
+	from.acquire(3, at(1))
 	from.put(moving)
 	old := from.pages(3, at(5), 2)
 	to.must(to.Take(old[0]))
-	from.must(from.Acquire(3, at(6), Version{}))
+	from.acquire(3, at(6))
 
 	gone, written := names(3, 6)[0], names(3, 6)[1]
-	from.must(from.DB.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("keys")).Delete(Key(gone)) }))
+	from.remove(gone)
 	delete(moving, gone)
 	from.put(map[string]string{written: "anew"})
 	moving[written] = "anew"
@@ -281,8 +315,7 @@ func TestCancelledMove(t *testing.T) {
 		to.must(to.Take(page))
 		wantError(t, to.Take(old[1]), errSuperseded)
 	}
-	wantError(t, to.Acquire(3, at(9), at(5)), errMissing)
-	to.must(to.Acquire(3, at(9), at(8)))
+	to.acquire(3, at(9))
 	to.want(moving)
 }
 
@@ -290,12 +323,14 @@ func TestCancelledMove(t *testing.T) {
 func TestCancelledAfterRelease(t *testing.T) {
 	from := newFile(t)
 	moving := values(3, 6)
-	from.must(from.Acquire(3, at(1), Version{}))
+	from.acquire(3, at(1))
 	from.put(moving)
 	from.must(from.Release(3, at(5)))
 	from.reopen()
 	from.wantNotHeld(names(3, 1)[0])
-	from.must(from.Acquire(3, at(6), Version{}))
+	if !from.acquire(3, at(6)) {
+		t.Error("the copy was not kept")
+	}
 	from.wantHeld(names(3, 1)[0])
 	from.must(from.Drop(3, at(5))) // late, and about a move that came to nothing
 	from.want(moving)
@@ -315,11 +350,13 @@ func TestBackAgain(t *testing.T) {
 			to.must(to.Take(page))
 		}
 		from.must(from.Release(3, at(since)))
-		to.must(to.Acquire(3, at(since+1), at(since)))
+		if !to.acquire(3, at(since+1)) {
+			t.Errorf("after the move since %d the partition is not whole", since)
+		}
 	}
-	a.must(a.Acquire(3, at(1), Version{}))
+	a.acquire(3, at(1))
 	move(a, b, 5)
-	b.must(b.DB.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("keys")).Delete(Key(names(3, 1)[0])) }))
+	b.remove(names(3, 1)[0])
 	delete(moving, names(3, 1)[0])
 	move(b, a, 7)
 	a.must(a.Drop(3, at(5)))
@@ -334,16 +371,16 @@ func TestBackAgain(t *testing.T) {
 // A group that was deleted and made again begins with epoch 1, and is later all the same.
 func TestLaterIncarnation(t *testing.T) {
 	to := newFile(t)
-	to.must(to.Acquire(3, Version{1, 900}, Version{}))
+	to.acquire(3, Version{1, 900})
 	to.must(to.Take(&Page{Group: "shop", Partition: 3, Since: Version{2, 4}, Last: true}))
 	wantError(t, to.Take(&Page{Group: "shop", Partition: 3, Since: Version{1, 999}, Last: true}), errSuperseded)
-	to.must(to.Acquire(3, Version{2, 5}, Version{2, 4}))
+	to.acquire(3, Version{2, 5})
 }
 
 // What a transaction holds neither leaves nor is replaced.
 func TestBusyStays(t *testing.T) {
 	f := newFile(t)
-	f.must(f.Acquire(3, at(1), Version{}))
+	f.acquire(3, at(1))
 	busy := map[string]string{names(3, 2)[0]: "free", names(3, 2)[1]: "busy"}
 	f.put(busy)
 	if _, _, err := f.page(3, at(5), nil); !errors.Is(err, errBusy) {
@@ -359,8 +396,8 @@ func TestPageIsRefused(t *testing.T) {
 	f := newFile(t)
 	for want, page := range map[string]*Page{
 		`partition 3 of group "bank": here is group "shop"`: {Group: "bank", Partition: 3, Last: true},
-		"partition 8 of group": {Group: "shop", Partition: partitions, Last: true},
-		"partition -1 of":      {Group: "shop", Partition: -1, Last: true},
+		"partition 8 of group":                              {Group: "shop", Partition: partitions, Last: true},
+		"partition -1 of":                                   {Group: "shop", Partition: -1, Last: true},
 		"which is of partition 4": {
 			Group: "shop", Partition: 3, Since: at(2), Items: []Item{{names(4, 1)[0], []byte("1")}}, Last: true, Total: 1,
 		},

@@ -36,7 +36,7 @@ const (
 // page reads the next page of a partition, which begins after a key, nil for the first one.
 func (h *Holdings) page(partition int, since Version, after []byte) (page *Page, last []byte, err error) {
 	page = &Page{Group: h.Group, Partition: partition, Since: since, Last: true}
-	err = h.DB.View(func(tx *bbolt.Tx) error {
+	err = h.File.View(func(tx *bbolt.Tx) error {
 		if _, err := h.whole(tx, partition); err != nil {
 			return err
 		}

@@ -63,7 +63,7 @@ func TestPush(t *testing.T) {
 	}
 	pushing.Wait()
 	for p := range partitions {
-		to.must(to.Acquire(p, at(6), at(5)))
+		to.acquire(p, at(6))
 	}
 	to.want(all)
 }
@@ -95,7 +95,7 @@ func TestPushAgain(t *testing.T) {
 	from.reopen()
 	from.must(from.Push(t.Context(), nc, subject, 3, at(5)))
 	from.must(from.Push(t.Context(), nc, subject, 3, at(5)))
-	to.must(to.Acquire(3, at(6), at(5)))
+	to.acquire(3, at(6))
 	to.want(all)
 }
 
@@ -104,7 +104,7 @@ func TestPushIsRefused(t *testing.T) {
 	nc := connect(t)
 	from, to := newFile(t), newFile(t)
 	to.receive(nc)
-	to.must(to.Acquire(3, at(9), Version{}))
+	to.acquire(3, at(9))
 	if err := from.Push(t.Context(), nc, subject, 3, at(5)); err == nil || !strings.Contains(err.Error(), errSuperseded.Error()) {
 		t.Errorf("got %v, want %v", err, errSuperseded)
 	}

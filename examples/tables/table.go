@@ -53,12 +53,12 @@ func (t Table[V]) Put(w *Writer, key []byte, value V) error {
 	if err != nil {
 		return err
 	}
-	w.changed = true
+	w.writes++
 	return w.Tx.Bucket([]byte(t.Name)).Put(key, data)
 }
 
 // Remove removes a value. One that is not there is no error.
 func (t Table[V]) Remove(w *Writer, key []byte) error {
-	w.changed = true
+	w.writes++
 	return w.Tx.Bucket([]byte(t.Name)).Delete(key)
 }

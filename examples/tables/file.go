@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// File is a bbolt file whose changes share commits, each of which is one sync of the disk. It is safe for concurrent use.
+type File struct {
+	db *bbolt.DB
+
+	mu      sync.Mutex
+	waiting []*change // for the next commit
+}
+
+// change is one that is being put together.
+type change struct {
+	make func(*Writer) error
+	done chan error
+}
+
+// Writer is what changes a file.
+type Writer struct {
+	// Tx is bbolt's transaction, to read with.
+	Tx     *bbolt.Tx
+	writes int
+}
+
+// Durable are the options of a file that syncs the disk with each commit. Only one process can have it open: another one fails
+// after a second.
+func Durable() *bbolt.Options {
+	return &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true}
+}
+
+// Open opens a file, or makes one, with a bucket for each name.
+func Open(path string, options *bbolt.Options, names ...string) (*File, error) {
+	db, err := bbolt.Open(path, 0o600, options)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range names {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
+	}
+	return &File{db: db}, nil
+}
+
+// Close closes the file. What was answered is in it.
+func (f *File) Close() error { return f.db.Close() }
+
+// View reads the file, as of one moment.
+func (f *File) View(read func(tx *bbolt.Tx) error) error { return f.db.View(read) }
+
+// Update makes a change in one commit, however much it holds, together with those that wait in Join. Nothing changed is nothing
+// to sync. After an error nothing of the change is in the file.
+//
+// A change looks at everything before it writes anything: one that fails before it has written fails alone; if it has
+// written, all that share its commit fail.
+func (f *File) Update(make func(w *Writer) error) error {
+	c := newChange(make)
+	f.commit(c)
+	return <-c.done
+}
+
+// joinTime is how long a change waits for a commit that it can join. A sync takes about as long.
+const joinTime = 2 * time.Millisecond
+
+// Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in two milliseconds. It
+// is for small changes that come many at once, beside a load that has its own commits.
+func (f *File) Join(make func(w *Writer) error) error {
+	c := newChange(make)
+	f.mu.Lock()
+	f.waiting = append(f.waiting, c)
+	first := len(f.waiting) == 1
+	f.mu.Unlock()
+	if first {
+		time.AfterFunc(joinTime, func() { f.commit() })
+	}
+	return <-c.done
+}
+
+func newChange(do func(*Writer) error) *change { return &change{do, make(chan error, 1)} }
+
+// commit makes changes, and those that wait, and tells each what came of it.
+func (f *File) commit(changes ...*change) {
+	tx, err := f.db.Begin(true) // while it waits for the commit before, more come that wait
+	f.mu.Lock()
+	changes, f.waiting = append(changes, f.waiting...), nil
+	f.mu.Unlock()
+	errs := make([]error, len(changes))
+	if err == nil {
+		err = apply(tx, changes, errs)
+	}
+	for i, c := range changes {
+		c.done <- errors.Join(errs[i], err)
+	}
+}
+
+// apply gives the error of all, and of each.
+func apply(tx *bbolt.Tx, changes []*change, errs []error) error {
+	w := &Writer{Tx: tx}
+	for i, c := range changes {
+		before := w.writes
+		if errs[i] = c.make(w); errs[i] != nil && w.writes > before {
+			_ = tx.Rollback() // its only error is of a transaction that has ended
+			return fmt.Errorf("a change of the same commit failed: %w", errs[i])
+		}
+	}
+	if w.writes == 0 {
+		_ = tx.Rollback() // as above
+		return nil
+	}
+	return tx.Commit()
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tables
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+)
+
+// Journal is what a participant has to remember of transactions, in the file of its store and in the same commits:
+//
+//	unknown ──prepare──▶ prepared ──commit or rollback──▶ finished ──expired──▶ unknown
+//	   └──refused, or read-only: nothing is kept
+//
+// Of a prepared one it keeps a T, which is what makes it possible to go either way. A finished one is remembered until it has
+// expired, because its prepare may be delivered again until then; a later one is stopped by the SDK.
+//
+// It implements participant.InDoubt, so that a restart asks for the outcomes that it missed, and participant.Watermark, so that a
+// log which lost data is noticed.
+type Journal[T any] struct {
+	// Remember is how long finished transactions are remembered after their expiry, for who wants to audit them; zero is enough for
+	// the protocol.
+	Remember time.Duration
+
+	file *File
+}
+
+// JournalBuckets are the buckets that a journal needs.
+func JournalBuckets() []string {
+	return []string{preparedBucket, finished.Name, sweeping.Name, watermarks.Name}
+}
+
+const preparedBucket = "prepared"
+
+var (
+	finished   = Table[finishedBranch]{"finished"}
+	sweeping   = Table[struct{}]{"sweeping"} // when each finished transaction may be forgotten, earliest first
+	watermarks = Table[watermark]{"watermarks"}
+)
+
+// preparedBranch is one that waits for its outcome.
+type preparedBranch[T any] struct {
+	What    T         `json:"what"`
+	Expires time.Time `json:"expires"`
+}
+
+// finishedBranch remembers how a transaction ended.
+type finishedBranch struct {
+	Committed bool `json:"committed"`
+}
+
+// watermark is how far a log had come when it took this participant's last vote.
+type watermark struct {
+	Incarnation string `json:"incarnation"`
+	Sequence    uint64 `json:"sequence"`
+}
+
+// NewJournal is the journal of a file that has the JournalBuckets.
+func NewJournal[T any](file *File) *Journal[T] { return &Journal[T]{file: file} }
+
+func (j *Journal[T]) prepared() Table[preparedBranch[T]] {
+	return Table[preparedBranch[T]]{preparedBucket}
+}
+
+// Prepare prepares branches, all in one commit, so that those that touch the same see each other. It calls prepare for each that
+// is neither prepared nor finished: that gives what to keep with a yes, or another vote, or an error. A branch that fails
+// before anything was written for it fails alone; after that none of the batch is kept, and all are asked again.
+func (j *Journal[T]) Prepare(branches []*participant.Branch, prepare func(*Writer, *participant.Branch) (T, participant.Vote, error)) []participant.Result {
+	results := make([]participant.Result, len(branches))
+	err := j.file.Update(func(w *Writer) error {
+		for i, b := range branches {
+			before := w.writes
+			vote, err := j.prepare(w, b, prepare)
+			if err != nil && w.writes > before {
+				return err
+			}
+			results[i] = participant.Result{Vote: vote, Err: err}
+		}
+		return nil
+	})
+	if err != nil {
+		for i := range results {
+			results[i] = participant.Result{Err: err}
+		}
+	}
+	return results
+}
+
+func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Writer, *participant.Branch) (T, participant.Vote, error)) (participant.Vote, error) {
+	_, again, err := j.prepared().Get(w.Tx, b.Tx[:])
+	_, over, err2 := finished.Get(w.Tx, b.Tx[:])
+	if again || over || err != nil || err2 != nil {
+		return participant.Yes, errors.Join(err, err2)
+	}
+	what, vote, err := prepare(w, b)
+	if vote != participant.Yes || err != nil {
+		return vote, err
+	}
+	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires})
+}
+
+// Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
+// error and changes nothing. After an error nothing was applied, and all are asked again.
+func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Writer, tx messages.ID, what T, commit bool) error) []error {
+	errs := make([]error, len(outcomes))
+	err := j.file.Update(func(w *Writer) error {
+		for _, o := range outcomes {
+			if err := j.finish(w, o, finish); err != nil {
+				return err
+			}
+		}
+		if w.writes == 0 {
+			return nil
+		}
+		return sweep(w, time.Now(), 2*len(outcomes)) // more than were added, so that it catches up
+	})
+	if err != nil {
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Writer, messages.ID, T, bool) error) error {
+	branch, ok, err := j.prepared().Get(w.Tx, o.Tx[:])
+	if err != nil || !ok {
+		return err
+	}
+	if err := finish(w, o.Tx, branch.What, o.Commit); err != nil {
+		return err
+	}
+	if err := j.prepared().Remove(w, o.Tx[:]); err != nil {
+		return err
+	}
+	if err := finished.Put(w, o.Tx[:], finishedBranch{o.Commit}); err != nil {
+		return err
+	}
+	return sweeping.Put(w, sweepKey(branch.Expires.Add(j.Remember), o.Tx), struct{}{})
+}
+
+// InDoubt implements participant.InDoubt: the transactions that are prepared here and wait for their outcome.
+func (j *Journal[T]) InDoubt(context.Context) (txs []messages.ID, err error) {
+	err = j.file.View(func(tx *bbolt.Tx) error {
+		return j.prepared().Each(tx, func(id []byte, _ preparedBranch[T]) error {
+			txs = append(txs, messages.ID(id))
+			return nil
+		})
+	})
+	return txs, err
+}
+
+// Prepared counts those that are prepared, as of a transaction of the file.
+func (j *Journal[T]) Prepared(tx *bbolt.Tx) int { return j.prepared().Len(tx) }
+
+// Finished gives the transactions that ended and are still remembered, and whether each was committed.
+func (j *Journal[T]) Finished() (map[messages.ID]bool, error) {
+	all := make(map[messages.ID]bool)
+	err := j.file.View(func(tx *bbolt.Tx) error {
+		return finished.Each(tx, func(id []byte, f finishedBranch) error {
+			all[messages.ID(id)] = f.Committed
+			return nil
+		})
+	})
+	return all, err
+}
+
+// Watermark implements participant.Watermark.
+func (j *Journal[T]) Watermark(_ context.Context, stream string) (incarnation string, sequence uint64, err error) {
+	err = j.file.View(func(tx *bbolt.Tx) error {
+		mark, _, err := watermarks.Get(tx, []byte(stream))
+		incarnation, sequence = mark.Incarnation, mark.Sequence
+		return err
+	})
+	return incarnation, sequence, err
+}
+
+// SetWatermark implements participant.Watermark.
+func (j *Journal[T]) SetWatermark(_ context.Context, stream, incarnation string, sequence uint64) error {
+	return j.file.Update(func(w *Writer) error {
+		return watermarks.Put(w, []byte(stream), watermark{incarnation, sequence})
+	})
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tables
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+)
+
+// notes is a store that keeps a note for each transaction that was committed.
+var notes = Table[string]{"notes"}
+
+func open(t *testing.T) *Journal[string] {
+	t.Helper()
+	file, err := Open(filepath.Join(t.TempDir(), "notes.db"), Durable(), append(JournalBuckets(), notes.Name)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return NewJournal[string](file)
+}
+
+func branch(expires time.Time) *participant.Branch {
+	return &participant.Branch{Tx: messages.NewID(), Expires: expires}
+}
+
+func yes(*Writer, *participant.Branch) (string, participant.Vote, error) {
+	return "noted", participant.Yes, nil
+}
+
+func keep(w *Writer, tx messages.ID, what string, commit bool) error {
+	if !commit {
+		return nil
+	}
+	return notes.Put(w, tx[:], what)
+}
+
+func (j *Journal[T]) wantFinished(t *testing.T, want int) {
+	t.Helper()
+	if all, err := j.Finished(); len(all) != want || err != nil {
+		t.Errorf("%d are remembered, %v; want %d", len(all), err, want)
+	}
+}
+
+// Those that could be forgotten while nothing ended are forgotten by and by, at most so many with each batch.
+func TestSweepCatchesUp(t *testing.T) {
+	j := open(t)
+	j.Remember = time.Hour
+	var outcomes []participant.Outcome
+	for range 10 {
+		b := branch(time.Now().Add(-time.Minute))
+		j.Prepare([]*participant.Branch{b}, yes)
+		outcomes = append(outcomes, participant.Outcome{Tx: b.Tx, Commit: true})
+	}
+	if err := errors.Join(j.Finish(outcomes, keep)...); err != nil {
+		t.Fatal(err)
+	}
+	j.wantFinished(t, 10)
+	err := j.file.Update(func(w *Writer) error { return sweep(w, time.Now().Add(2*time.Hour), 4) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.wantFinished(t, 6)
+}
+
+// A branch that fails before it has written anything fails alone. One that fails in the middle takes the batch with it, for what
+// it wrote must not stay.
+func TestWhoFailsAlone(t *testing.T) {
+	j := open(t)
+	good, bad := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
+	broken := errors.New("broken")
+	for _, writes := range []bool{true, false} {
+		results := j.Prepare([]*participant.Branch{good, bad}, func(w *Writer, b *participant.Branch) (string, participant.Vote, error) {
+			if b == good {
+				return "good", participant.Yes, nil
+			}
+			if writes {
+				if err := notes.Put(w, b.Tx[:], "half of it"); err != nil {
+					t.Error(err)
+				}
+			}
+			return "", 0, broken
+		})
+		if !errors.Is(results[1].Err, broken) {
+			t.Errorf("the bad one: %v", results[1])
+		}
+		if alone := results[0].Err == nil; alone == writes {
+			t.Errorf("the good one: %v, the bad one had written: %v", results[0], writes)
+		}
+		txs, err := j.InDoubt(t.Context())
+		if inDoubt := len(txs) == 1 && txs[0] == good.Tx; inDoubt == writes || err != nil {
+			t.Errorf("in doubt are %v, %v; the bad one had written: %v", txs, err, writes)
+		}
+	}
+}
