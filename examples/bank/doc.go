@@ -15,14 +15,21 @@
 //	                                                          └─rollback──▶ balance 1000
 //
 // The Store is all there is to it: it implements participant.BatchHandler, so that one commit of the file, which syncs
-// the disk, makes a whole batch of branches durable; participant.InDoubt, so that a restart asks for the outcomes it
-// missed; and participant.Watermark, so that a log which lost data is noticed.
+// the disk, makes a whole batch of branches durable. What it has to remember of transactions is its Journal, of package tables,
+// which implements participant.InDoubt, so that a restart asks for the outcomes it missed, and participant.Watermark, so that a
+// log which lost data is noticed.
 //
-// What it remembers of a transaction:
+// # Alone, or one of several
 //
-//	unknown ──prepare──▶ prepared ──commit or rollback──▶ finished ──expired──▶ unknown
-//	   └──refused, or read-only: nothing is kept
+// A bank has accounts of its own, and transactions name it:
 //
-// A finished transaction is remembered until it has expired, because its prepare may be delivered again until then; a
-// later one is stopped by the SDK.
+//	tx.Enlist("bank-a", bank.Entry{Account: "alice", Cents: -500})
+//
+// Or it shares the accounts of a group with other banks (Config.Group). Then it is a node of the group, and transactions name
+// the account only; the ring says at which bank that is now:
+//
+//	tx.EnlistKey("accounts", "alice", bank.Entry{Account: "alice", Cents: -500})
+//
+// When banks come and go, accounts move with their partitions, from file to file (package handover). An account with a hold on
+// it never moves: its transaction ends where it began.
 package bank

@@ -4,10 +4,7 @@ package bank
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/assent-tx/assent/examples/handover"
 	"github.com/assent-tx/assent/examples/tables"
@@ -17,56 +14,34 @@ import (
 // PrepareBatch implements participant.BatchHandler: it puts holds on accounts, for all branches in one commit. Branches
 // that touch the same account see each other's holds.
 func (s *Store) PrepareBatch(_ context.Context, branches []*participant.Branch) []participant.Result {
-	results := make([]participant.Result, len(branches))
-	err := tables.Update(s.db, func(w *tables.Writer) error {
-		for i, b := range branches {
-			vote, err := s.prepare(w, b)
-			if err != nil && !errors.Is(err, participant.ErrRefused) && !errors.Is(err, handover.ErrNotHeld) {
-				return err
-			}
-			results[i] = participant.Result{Vote: vote, Err: err}
-		}
-		return nil
-	})
-	if err != nil { // nothing was kept: all are asked again
-		for i := range results {
-			results[i] = participant.Result{Err: err}
-		}
-	}
-	return results
+	return s.Prepare(branches, s.prepare)
 }
 
-// prepare holds what one branch needs, all or nothing. A transaction that is prepared or finished already was voted for.
-func (s *Store) prepare(w *tables.Writer, b *participant.Branch) (participant.Vote, error) {
-	if _, again, err := prepared.Get(w.Tx, b.Tx[:]); err != nil || again {
-		return participant.Yes, err
-	}
-	if _, over, err := finished.Get(w.Tx, b.Tx[:]); err != nil || over {
-		return participant.Yes, err
-	}
+// prepare holds what one branch needs, all or nothing.
+func (s *Store) prepare(w *tables.Writer, b *participant.Branch) ([]Entry, participant.Vote, error) {
 	entries, err := entriesOf(b)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if err := s.mine(w.Tx, b, entries); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	held := make(map[string]Account)
 	for _, e := range entries {
 		if held[e.Account], err = hold(w, held, e); err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 	}
 	entries = changesOf(entries)
 	if len(entries) == 0 {
-		return participant.ReadOnly, nil
+		return nil, participant.ReadOnly, nil
 	}
 	for _, e := range entries {
 		if err := accounts.Put(w, handover.Key(e.Account), held[e.Account]); err != nil {
-			return 0, err
+			return nil, 0, err
 		}
 	}
-	return participant.Yes, prepared.Put(w, b.Tx[:], preparedBranch{Entries: entries, Expires: b.Expires})
+	return entries, participant.Yes, nil
 }
 
 // hold is the account with the entry's hold on it, after those that the branch has on it already.
@@ -91,27 +66,6 @@ func hold(w *tables.Writer, held map[string]Account, e Entry) (Account, error) {
 	a.Outgoing += max(-e.Cents, 0)
 	a.Incoming += max(e.Cents, 0)
 	return a, nil
-}
-
-// mine gives an error unless a bank that shares a group's accounts holds those of the entries. The node has claimed them for the
-// branch already; what the store adds is that each entry is for the account by which the node was found, and that it never
-// touches an account that was handed over.
-func (s *Store) mine(tx *bbolt.Tx, b *participant.Branch, entries []Entry) error {
-	if s.holdings == nil {
-		return nil
-	}
-	for i, e := range entries {
-		switch route := b.Operations[i].Route; {
-		case route == nil || route.Group != s.holdings.Group:
-			return participant.Refuse(fmt.Errorf("operation %d: enlist it by its account, in group %s", i, s.holdings.Group))
-		case route.Key != e.Account:
-			return participant.Refuse(fmt.Errorf("operation %d: it was enlisted by key %.80q, and is for account %.80q", i, route.Key, e.Account))
-		}
-		if err := s.holdings.Holds(tx, e.Account); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func entriesOf(b *participant.Branch) ([]Entry, error) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/assent-tx/assent/examples/handover"
 	"github.com/assent-tx/assent/examples/tables"
-	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -36,31 +35,13 @@ type Entry struct {
 // MaxCents is the most that an account may hold and an entry may move: JSON in every language has it exactly.
 const MaxCents = 1 << 53
 
-// preparedBranch is what makes it possible to go either way.
-type preparedBranch struct {
-	Entries []Entry   `json:"entries"`
-	Expires time.Time `json:"expires"`
-}
-
-// finishedBranch remembers how a transaction ended.
-type finishedBranch struct {
-	Committed bool `json:"committed"`
-}
-
-// The tables of the file.
-var (
-	accounts   = tables.Table[Account]{Name: "accounts"} // in the order of the hash circle
-	prepared   = tables.Table[preparedBranch]{Name: "prepared"}
-	finished   = tables.Table[finishedBranch]{Name: "finished"}
-	sweeping   = tables.Table[struct{}]{Name: "sweeping"} // when each finished transaction may be forgotten, earliest first
-	watermarks = tables.Table[watermark]{Name: "watermarks"}
-)
+var accounts = tables.Table[Account]{Name: "accounts"} // in the order of the hash circle
 
 // Store is a bank's accounts and what transactions have prepared on them, in a file. Its methods may be called by many
 // goroutines at once.
 type Store struct {
-	db       *bbolt.DB
-	remember time.Duration
+	*tables.Journal[[]Entry]
+	file *tables.File
 	// holdings are the partitions of a bank that shares a group's accounts with others; nil for a bank of its own.
 	holdings *handover.Holdings
 }
@@ -79,31 +60,26 @@ func Open(file string, remember time.Duration) (*Store, error) {
 }
 
 func open(file string, remember time.Duration, options *bbolt.Options) (*Store, error) {
-	db, err := tables.Open(file, options, accounts.Name, prepared.Name, finished.Name, sweeping.Name, watermarks.Name, handover.Bucket)
+	opened, err := tables.Open(file, options, append(tables.JournalBuckets(), accounts.Name, handover.Bucket)...)
 	if err != nil {
 		return nil, fmt.Errorf("bank: %w", err)
 	}
-	return &Store{db: db, remember: remember}, nil
+	s := &Store{Journal: tables.NewJournal[[]Entry](opened), file: opened}
+	s.Remember = remember
+	return s, nil
 }
 
 // Close closes the file. Everything that was answered is in it already.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return s.file.Close() }
 
 // OpenAccounts opens accounts with a balance each, in cents. Accounts that exist stay as they are.
 func (s *Store) OpenAccounts(balance int64, names ...string) error {
 	if balance < 0 || balance > MaxCents {
 		return fmt.Errorf("bank: a balance of %d cents: want 0 to %d", balance, int64(MaxCents))
 	}
-	return tables.Update(s.db, func(w *tables.Writer) error {
+	return s.file.Join(func(w *tables.Writer) error {
 		for _, name := range names {
-			if name == "" {
-				return errors.New("bank: an account needs a name")
-			}
-			_, exists, err := accounts.Get(w.Tx, handover.Key(name))
-			if err == nil && !exists {
-				err = accounts.Put(w, handover.Key(name), Account{Balance: balance})
-			}
-			if err != nil {
+			if err := s.open(w, balance, name); err != nil {
 				return err
 			}
 		}
@@ -111,10 +87,26 @@ func (s *Store) OpenAccounts(balance int64, names ...string) error {
 	})
 }
 
+func (s *Store) open(w *tables.Writer, balance int64, name string) error {
+	if name == "" {
+		return errors.New("bank: an account needs a name")
+	}
+	if s.holdings != nil {
+		if err := s.holdings.Holds(w.Tx, name); err != nil {
+			return err
+		}
+	}
+	_, exists, err := accounts.Get(w.Tx, handover.Key(name))
+	if err == nil && !exists {
+		err = accounts.Put(w, handover.Key(name), Account{Balance: balance})
+	}
+	return err
+}
+
 // Accounts gives every account's state, by name, as of one moment.
 func (s *Store) Accounts() (map[string]Account, error) {
 	all := make(map[string]Account)
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.file.View(func(tx *bbolt.Tx) error {
 		return accounts.Each(tx, func(key []byte, a Account) error {
 			all[handover.Name(key)] = a
 			return nil
@@ -134,8 +126,8 @@ type Totals struct {
 // Totals sums up the bank, as of one moment.
 func (s *Store) Totals() (Totals, error) {
 	var t Totals
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		t.Prepared = prepared.Len(tx)
+	err := s.file.View(func(tx *bbolt.Tx) error {
+		t.Prepared = s.Prepared(tx)
 		return accounts.Each(tx, func(_ []byte, a Account) error {
 			t.Accounts++
 			t.Balance += a.Balance
@@ -145,16 +137,4 @@ func (s *Store) Totals() (Totals, error) {
 		})
 	})
 	return t, err
-}
-
-// Finished gives the transactions that ended and are still remembered, and whether each was committed.
-func (s *Store) Finished() (map[messages.ID]bool, error) {
-	all := make(map[messages.ID]bool)
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		return finished.Each(tx, func(id []byte, f finishedBranch) error {
-			all[messages.ID(id)] = f.Committed
-			return nil
-		})
-	})
-	return all, err
 }

@@ -22,12 +22,12 @@ import (
 type fixture struct {
 	*Store
 	t    *testing.T
-	file string
+	path string
 }
 
 func newFixture(t *testing.T, names ...string) *fixture {
 	t.Helper()
-	f := &fixture{t: t, file: filepath.Join(t.TempDir(), "bank.db")}
+	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "bank.db")}
 	f.reopen()
 	t.Cleanup(func() { f.Close() })
 	if err := f.OpenAccounts(1000, names...); err != nil {
@@ -43,7 +43,7 @@ func (f *fixture) reopen() {
 		f.Close()
 	}
 	var err error
-	if f.Store, err = Open(f.file, 0); err != nil {
+	if f.Store, err = Open(f.path, 0); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -108,7 +108,7 @@ func (f *fixture) wantCommits(want int, during func()) {
 
 func (f *fixture) commits() (id int) {
 	f.t.Helper()
-	err := f.db.View(func(tx *bbolt.Tx) error {
+	err := f.file.View(func(tx *bbolt.Tx) error {
 		id = tx.ID()
 		return nil
 	})
@@ -321,32 +321,12 @@ func TestFinishedAreForgottenOnceExpired(t *testing.T) {
 	f.finish(true, past.Tx)
 	remembered(future.Tx)
 
-	f.remember = time.Hour // for who wants to audit it
+	f.Remember = time.Hour // for who wants to audit it
 	audited := branch(Entry{"alice", 1})
 	audited.Expires = past.Expires
 	f.wantVote(audited, participant.Yes)
 	f.finish(true, audited.Tx)
 	remembered(future.Tx, audited.Tx)
-}
-
-func TestSweepCatchesUp(t *testing.T) {
-	f := newFixture(t, "alice")
-	f.remember = time.Hour
-	var txs []messages.ID
-	for range 10 {
-		b := branch(Entry{"alice", 1})
-		b.Expires = time.Now().Add(-time.Minute)
-		f.wantVote(b, participant.Yes)
-		txs = append(txs, b.Tx)
-	}
-	f.finish(true, txs...)
-	err := tables.Update(f.db, func(w *tables.Writer) error { return sweep(w, time.Now().Add(2*time.Hour), 4) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if all, err := f.Finished(); len(all) != 6 || err != nil {
-		t.Errorf("%d are remembered, %v; want 6", len(all), err)
-	}
 }
 
 func TestTotals(t *testing.T) {
@@ -379,21 +359,23 @@ func TestWatermark(t *testing.T) {
 	}
 }
 
-// What the file's own errors do: all of the batch is asked again, none of it is kept.
-func TestDamageFailsTheBatch(t *testing.T) {
+// What the file's own errors do: the branch that meets them is asked again, and the outcomes of the batch are, for none of
+// them is kept.
+func TestDamage(t *testing.T) {
 	f := newFixture(t, "alice", "bob")
 	good, bad := branch(Entry{"alice", -1}), branch(Entry{"bob", -1})
 	f.wantVote(bad, participant.Yes)
-	err := f.db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("accounts")).Put(handover.Key("bob"), []byte("garbage"))
-	})
+	garbage := tables.Table[string]{Name: accounts.Name}
+	err := f.file.Update(func(w *tables.Writer) error { return garbage.Put(w, handover.Key("bob"), "garbage") })
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range f.prepare(good, branch(Entry{"bob", -1})) {
-		if r.Err == nil || errors.Is(r.Err, participant.ErrRefused) {
-			t.Errorf("branch %d: %v, %v; want an error that is no refusal", i, r.Vote, r.Err)
-		}
+	results := f.prepare(good, branch(Entry{"bob", -1}))
+	if r := results[0]; r.Vote != participant.Yes || r.Err != nil {
+		t.Errorf("alice's branch: %v, %v; want a yes", r.Vote, r.Err)
+	}
+	if r := results[1]; r.Err == nil || errors.Is(r.Err, participant.ErrRefused) {
+		t.Errorf("bob's branch: %v, %v; want an error that is no refusal", r.Vote, r.Err)
 	}
 	errs := f.FinishBatch(t.Context(), []participant.Outcome{{Tx: good.Tx, Commit: true}, {Tx: bad.Tx, Commit: true}})
 	if errs[0] == nil || errs[1] == nil || !strings.Contains(errs[0].Error(), "damaged: accounts") || !strings.Contains(errs[0].Error(), `bob"`) {
@@ -406,8 +388,8 @@ func TestDamageFailsTheBatch(t *testing.T) {
 
 func TestOneProcessAtATime(t *testing.T) {
 	f := newFixture(t)
-	_, err := open(f.file, 0, &bbolt.Options{Timeout: time.Nanosecond})
-	if err == nil || !strings.Contains(err.Error(), f.file) {
+	_, err := open(f.path, 0, &bbolt.Options{Timeout: time.Nanosecond})
+	if err == nil || !strings.Contains(err.Error(), f.path) {
 		t.Errorf("a second open gave %v", err)
 	}
 	if _, err := Open(t.TempDir(), 0); err == nil {
