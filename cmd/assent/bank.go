@@ -11,7 +11,7 @@ import (
 	"github.com/assent-tx/assent/examples/bank"
 )
 
-// newBankCommand runs a bank of examples/bank as a process: `assent demo` starts two of them.
+// newBankCommand runs a bank of examples/bank as a process: `assent demo` starts two of them, or the nodes of a group.
 func newBankCommand(g *globals) *cobra.Command {
 	var cfg bank.Config
 	cmd := &cobra.Command{
@@ -38,6 +38,8 @@ func newBankCommand(g *globals) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Name, "name", "bank-a", "the participant's `name`")
 	flags.StringVar(&cfg.File, "file", "bank-a.db", "the `file` with its accounts")
+	flags.StringVar(&cfg.Group, "group", "", "be a node of the `group` whose accounts its nodes share (default a bank of its own)")
+	flags.IntVar(&cfg.Partitions, "partitions", 0, "in how many partitions the group's accounts are shared (default 4096)")
 	flags.DurationVar(&cfg.Remember, "remember", 0, "how long finished transactions are remembered after their expiry")
 	return cmd
 }

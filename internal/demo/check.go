@@ -32,6 +32,11 @@ func (e *evidence) check() (mismatches []string) {
 		say("%d branches are in doubt, says the coordinator", e.inDoubt)
 	}
 	want := e.balances()
+	for _, p := range slices.SortedFunc(maps.Keys(want), byName) {
+		if e.banks[p.bank] == nil {
+			say("%s belongs to %q, which is none of the banks", p.account, p.bank)
+		}
+	}
 	for _, name := range e.names() {
 		e.checkBank(name, known, say)
 		e.checkAccounts(name, want, say)
@@ -53,6 +58,17 @@ func (e *evidence) chain(t *transfer) []assent.ID {
 		ids = append(ids, next)
 	}
 	return ids
+}
+
+// retried counts the transfers that were submitted under more than one id, and how many ids more.
+func (e *evidence) retried() (transfers, tries int) {
+	for i := range e.transfers {
+		if more := len(e.chain(&e.transfers[i])) - 1; more > 0 {
+			transfers++
+			tries += more
+		}
+	}
+	return transfers, tries
 }
 
 // checkTransfer compares the client's, the log's and the banks' word on one transfer.

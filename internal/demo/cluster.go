@@ -212,6 +212,7 @@ const stopPatience = 20 * time.Second
 
 // killAll ends what is left, whatever came before.
 func (c *cluster) killAll() {
+	c.scene.close()
 	if c.nc != nil {
 		c.nc.Close()
 	}

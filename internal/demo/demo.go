@@ -32,6 +32,12 @@ type Config struct {
 	// Coordinators is how many there are, 1 to MaxCoordinators; 0 means 1, which is assent serve with its own NATS server. More of
 	// them share a server, which runs in this process and is not killed; the one that leads is, and another takes over.
 	Coordinators int
+	// Nodes, 1 to MaxNodes, makes the banks nodes of a group that share its accounts, and this many of them; 0 is two banks
+	// with accounts of their own.
+	Nodes int
+	// Rebalance adds a node and removes one while the load is under way, instead of killing processes. The load goes on until both
+	// is done, so Transfers is the least number of them.
+	Rebalance bool
 	// Progress, when not nil, hears how many transfers have ended, several times a second, and Event what happened. Both are
 	// called by the goroutine of Run.
 	Progress func(ended, transfers int)
@@ -47,6 +53,8 @@ const (
 	MaxConcurrency = 4096
 	// MaxCoordinators is more than anybody needs.
 	MaxCoordinators = 5
+	// MaxNodes is what one machine can bear.
+	MaxNodes = 16
 )
 
 // MismatchError says what does not agree. The data directory is kept.
@@ -72,6 +80,10 @@ func (cfg *Config) Check() error {
 		return fmt.Errorf("transfers %d: want 1 to %d", cfg.Transfers, MaxTransfers)
 	case cfg.Coordinators < 0 || cfg.Coordinators > MaxCoordinators:
 		return fmt.Errorf("coordinators %d: want 1 to %d", cfg.Coordinators, MaxCoordinators)
+	case cfg.Nodes < 0 || cfg.Nodes > MaxNodes:
+		return fmt.Errorf("nodes %d: want 1 to %d", cfg.Nodes, MaxNodes)
+	case cfg.Rebalance && cfg.Nodes == 0:
+		return errors.New("rebalance: want nodes, too: two banks have nothing to share")
 	case cfg.Concurrency < 1 || cfg.Concurrency > MaxConcurrency:
 		return fmt.Errorf("concurrency %d: want 1 to %d", cfg.Concurrency, MaxConcurrency)
 	default:
@@ -167,7 +179,7 @@ func (c *cluster) show(ctx context.Context, cfg *Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := newReport(e, l)
+	report := newReport(c.scene, e, l)
 	if mismatches := e.check(); len(mismatches) > 0 {
 		return report, &MismatchError{Mismatches: mismatches}
 	}

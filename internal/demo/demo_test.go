@@ -229,6 +229,9 @@ func TestBadConfig(t *testing.T) {
 		"concurrency 0: want 1 to 4096":    func(c *Config) { c.Concurrency = 0 },
 		"concurrency 4097: want 1 to 4096": func(c *Config) { c.Concurrency = MaxConcurrency + 1 },
 		"coordinators 6: want 1 to 5":      func(c *Config) { c.Coordinators = MaxCoordinators + 1 },
+		"nodes 17: want 1 to 16":           func(c *Config) { c.Nodes = MaxNodes + 1 },
+		"nodes -1: want 1 to 16":           func(c *Config) { c.Nodes = -1 },
+		"rebalance: want nodes, too":       func(c *Config) { c.Rebalance = true },
 		full + " is not empty":             func(*Config) {},
 	} {
 		cfg := good

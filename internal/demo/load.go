@@ -89,7 +89,7 @@ func (t *transfer) run(ctx context.Context, client *assent.Client) {
 	waiting, cancel := context.WithTimeout(ctx, commitPatience)
 	defer cancel()
 	t.learn(tx.Commit(waiting))
-	t.last, t.ended = tx.ID(), time.Now()
+	t.last, t.ended = tx.Last(), time.Now()
 }
 
 // watch reports until the load has ended.
@@ -133,9 +133,10 @@ func (l *load) settle(ctx context.Context) {
 			tx := l.client.Begin(assent.WithID(t.id))
 			t.enlist(tx)
 			t.learn(tx.Commit(ctx))
+			t.last = tx.Last()
 			return
 		}
-		t.outcome = outcome
+		t.outcome, t.last = outcome, assent.ID{} // of which try it is, the log says
 		if err != nil {
 			t.err = fmt.Errorf("%w (before: %w)", err, t.err)
 		}

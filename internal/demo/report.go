@@ -31,6 +31,9 @@ type Report struct {
 	TPS     float64 `json:"tps"`
 	Seconds float64 `json:"seconds"`
 
+	// Group is told when the banks are nodes of a group.
+	*GroupReport
+
 	// Banks are the same totals, one by one, and Faults what was killed, in order.
 	Banks  []BankTotal   `json:"-"`
 	Faults []FaultReport `json:"-"`
@@ -53,7 +56,7 @@ type FaultReport struct {
 	Again, Settled time.Duration
 }
 
-func newReport(e *evidence, l *load) *Report {
+func newReport(s scene, e *evidence, l *load) *Report {
 	r := &Report{Submitted: len(e.transfers), InDoubt: e.held(), Seconds: round(l.seconds, 3)}
 	for i := range e.transfers {
 		switch e.transfers[i].outcome {
@@ -74,6 +77,9 @@ func newReport(e *evidence, l *load) *Report {
 		if k, ok := a.(*kill); ok {
 			r.killed(k, l.transfers)
 		}
+	}
+	if n, ok := s.(*nodes); ok {
+		r.GroupReport = newGroupReport(n, e, l)
 	}
 	return r
 }

@@ -21,9 +21,14 @@ type scene interface {
 	script(c *cluster) *script
 	// witness asks what the stores do not tell, before the processes are stopped.
 	witness(ctx context.Context, c *cluster, e *evidence) error
+	// close ends what the scene has of its own.
+	close()
 }
 
 // newScene is the scene of a configuration.
 func newScene(cfg *Config) scene {
+	if cfg.Nodes > 0 {
+		return &nodes{count: cfg.Nodes, rebalance: cfg.Rebalance, faults: !cfg.NoFaults, prefix: cfg.Prefix}
+	}
 	return &twoBanks{faults: !cfg.NoFaults}
 }

@@ -51,7 +51,12 @@ func (t *transfer) enlist(tx *assent.Tx) {
 		place
 		cents int64
 	}{{t.from, -t.cents}, {t.to, t.cents}} {
-		tx.Enlist(side.bank, bank.Entry{Account: side.account, Cents: side.cents})
+		entry := bank.Entry{Account: side.account, Cents: side.cents}
+		if side.bank == "" {
+			tx.EnlistKey(accountsGroup, side.account, entry)
+		} else {
+			tx.Enlist(side.bank, entry)
+		}
 	}
 }
 

@@ -61,3 +61,5 @@ func (s *twoBanks) script(c *cluster) *script {
 }
 
 func (s *twoBanks) witness(context.Context, *cluster, *evidence) error { return nil }
+
+func (s *twoBanks) close() {}
