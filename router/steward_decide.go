@@ -15,6 +15,9 @@ import (
 // keepTime is for how long a session must have ended until what its node said is taken back, if the node is in no ring any more.
 const keepTime = 10 * time.Second
 
+// batchTime is how long moves that are released wait at most for others of their batch, so that one ring completes them all.
+const batchTime = 50 * time.Millisecond
+
 // decideAll decides for each group of which something was heard, or whose time has come, and that has no write under way: so
 // what comes meanwhile gathers, and the next ring has all of it. It gives when to do so again.
 func (t *tenure) decideAll(ctx context.Context) time.Duration {
@@ -33,6 +36,13 @@ func (t *tenure) decideAll(ctx context.Context) time.Duration {
 	return max(time.Until(next), time.Millisecond)
 }
 
+// wake has it decided at a time, if not before.
+func (g *watched) wake(at time.Time) {
+	if g.due.IsZero() || at.Before(g.due) {
+		g.due = at
+	}
+}
+
 // decide begins to store the next ring of a group, if there is one.
 func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 	if g.at.record == nil {
@@ -40,8 +50,12 @@ func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 	}
 	next, wait := handoff.Decide(g.at.record, t.view(g, now))
 	if wait > 0 {
-		g.due = now.Add(time.Duration(wait) * time.Millisecond)
+		g.wake(now.Add(time.Duration(wait) * time.Millisecond))
 	}
+	if next != nil && t.waits(g, next, now) {
+		return
+	}
+	g.gathers = time.Time{}
 	if next == nil {
 		return
 	}
@@ -52,6 +66,23 @@ func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 		after, err := t.s.put(ctx, before, next)
 		return written{g, next, before.raw.revision, after, err}
 	})
+}
+
+// waits tells whether a ring is put off, because what it does is done better together with what is released soon. The time
+// for that begins with the first move that could be completed.
+func (t *tenure) waits(g *watched, next *handoff.Record, now time.Time) bool {
+	if !g.at.record.MayWait(next) {
+		return false
+	}
+	if g.gathers.IsZero() {
+		g.gathers = now
+	}
+	over := g.gathers.Add(t.gather)
+	if !now.Before(over) {
+		return false
+	}
+	g.wake(over)
+	return true
 }
 
 // write does a write in the background.
@@ -100,9 +131,7 @@ func (t *tenure) tidy(ctx context.Context, g *watched, now time.Time) {
 			continue
 		}
 		if left := t.keep - now.Sub(j.ended); left > 0 {
-			if due := now.Add(left); g.due.IsZero() || due.Before(g.due) {
-				g.due = due
-			}
+			g.wake(now.Add(left))
 			continue
 		}
 		if t.writing >= maxWriting {

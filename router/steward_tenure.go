@@ -34,6 +34,7 @@ type tenure struct {
 	session *locks.Session
 	log     *logrus.Logger
 	keep    time.Duration // keepTime
+	gather  time.Duration // batchTime
 
 	groups   map[string]*watched
 	sessions map[string]*judged
@@ -57,6 +58,7 @@ type watched struct {
 	dirty   bool      // something was heard since it was last decided
 	blocked time.Time // since when it waits for the record that another has stored; zero when it does not
 	due     time.Time // when there may be something to do although nothing is heard; zero for never
+	gathers time.Time // since when moves that could be completed wait for others; zero when none does
 	gone    time.Time // when it was heard that the group was deleted
 }
 
@@ -78,7 +80,7 @@ type written struct {
 
 func newTenure(s *store, session *locks.Session, log *logrus.Logger) *tenure {
 	return &tenure{
-		s: s, session: session, log: log, keep: keepTime, sessions: make(map[string]*judged),
+		s: s, session: session, log: log, keep: keepTime, gather: batchTime, sessions: make(map[string]*judged),
 		judgements: make(chan judgement), written: make(chan written), guarded: make(chan guarded),
 	}
 }

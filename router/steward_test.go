@@ -227,12 +227,17 @@ func TestTwoStewards(t *testing.T) {
 // rogue runs a steward's tenure without the lock.
 func (c *cluster) rogue(s *store, keep time.Duration) (stop func()) {
 	c.t.Helper()
+	return c.tenure(s, func(t *tenure) { t.keep = keep })
+}
+
+func (c *cluster) tenure(s *store, change func(*tenure)) (stop func()) {
+	c.t.Helper()
 	session, err := locks.Open(c.t.Context(), c.connect(), locks.Config{Bucket: "assent-nodes", Streams: 1})
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	steward := newTenure(s, session, s.cfg.Log)
-	steward.keep = keep
+	change(steward)
 	go func() { ended <- steward.run(ctx) }()
 	return func() {
 		cancel()

@@ -48,6 +48,21 @@ func Decide(r *Record, v *View) (next *Record, wait int64) {
 	return d.record(), wait
 }
 
+// MayWait tells whether a record that Decide has given for r may be stored a little later: it does nothing but complete moves and begin
+// others, and of those that were under way some are not released yet. A batch that is completed as a whole is one record, however
+// many nodes release how many partitions of it.
+func (r *Record) MayWait(next *Record) bool {
+	if !slices.Equal(r.Nodes, next.Nodes) || !maps.Equal(r.Pins, next.Pins) {
+		return false
+	}
+	for p := range r.Partitions {
+		if r.Target(p) != next.Target(p) || r.Owner(p) != next.Owner(p) && r.Since(p) == 0 {
+			return false
+		}
+	}
+	return slices.ContainsFunc(r.Moving, func(m Move) bool { return next.Since(m.Partition) == m.Since })
+}
+
 func sooner(a, b int64) int64 {
 	if a == 0 || b == 0 {
 		return max(a, b)

@@ -117,6 +117,46 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// patience is which records may wait for others.
+var patience = []struct {
+	name, record, view string
+	may                bool
+}{
+	{"one of two is released", "handoff 5 | a a1 | b b1 | aa -> bb | 0@5 1@5", "a1 1@5, b1", true},
+	{"all are released", "handoff 5 | a a1 | b b1 | aa -> bb | 0@5 1@5", "a1 0@5 1@5, b1", false},
+	{"the only one is released", "handoff 5 | a a1 | b b1 | aa -> ab | 1@5", "a1 1@5, b1", false},
+	{"the batch is released, others begin", "handoff 5 | a a1 | b b1 | aaaa -> bbba | 0@5 1@5", "a1 0@5 1@5, b1", false},
+	{"one of two is released, another begins", "handoff 5 | a a1 | b b1 | aaaa -> bbba | 0@5 1@5", "a1 0@5, b1", true},
+	{"of two owners one has released all", "handoff 5 | a a1 | b b1 | c c1 | ab -> cc | 0@5 1@5", "a1 0@5, b1, c1", true},
+	{"somebody joins meanwhile", "handoff 5 | a a1 | b b1 | aaaa -> bbaa | 0@5 1@5", "a1 0@5, b1, c1", false},
+	{"somebody joins who is to have nothing", "handoff 5 | a a1 | b b1 | aaaa -> bbaa | 0@5 1@5", "a1 0@5, b1, c1 x0", false},
+	{"an owner is lost meanwhile", "handoff 5 | a a1 | b b1 | c c1 | ab -> cc | 0@5 1@5", "a1 0@5, b1, c1, b1 ended 0", false},
+	{"a target is lost meanwhile", "handoff 5 | a a1 | b b1 | aa -> bb | 0@5 1@5", "a1 0@5, b1, b1 ended 0", false},
+	{"a node leaves meanwhile", "handoff 5 | a a1 | b b1 | aa -> ab | 1@5", "a1, b1 leaving", false},
+	{"somebody is back meanwhile", "data 5 | a a1 | b b1 | c c1 down | aac -> bbc | 0@5 1@5", "a1 0@5, b1, c2", false},
+	{"a partition of nobody is given", "handoff 5 | a a1 | b b1 | aa. -> bba | 0@5 1@5", "a1 0@5, b1", false},
+}
+
+func TestMayWait(t *testing.T) {
+	for _, c := range patience {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			r := draw(t, c.record)
+			next, _ := Decide(r, drawView(t, c.view))
+			if next == nil {
+				t.Fatal("nothing follows")
+			}
+			if r.MayWait(next) != c.may {
+				t.Errorf("\n     %s, %s\n     %s may wait: %v, want %v", c.record, c.view, show(next), !c.may, c.may)
+			}
+		})
+	}
+	for _, text := range []string{"data 5 | a - | b - | ab | 0=b", "data 5 | a - | b - | ab -> bb"} { // an operator's, as far as it goes
+		if r := draw(t, "data 5 | a - | b - | ab"); r.MayWait(draw(t, text)) {
+			t.Errorf("%s may wait", text)
+		}
+	}
+}
+
 func TestDecideAtTheLastEpoch(t *testing.T) {
 	r := draw(t, "data 9007199254740991 | ..")
 	if next, wait := Decide(r, drawView(t, "a1")); next != nil || wait != 0 {

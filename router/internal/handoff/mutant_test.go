@@ -166,6 +166,16 @@ var mutants = []struct {
 		"TestSimulation",
 	},
 	{
+		"a node that comes or goes waits for a batch", "decide.go",
+		"if !slices.Equal(r.Nodes, next.Nodes) || !maps.Equal(r.Pins, next.Pins) {", "if !maps.Equal(r.Pins, next.Pins) {",
+		"TestMayWait",
+	},
+	{
+		"a batch that is released waits", "decide.go",
+		"return next.Since(m.Partition) == m.Since })", "return m.Since > 0 })",
+		"TestMayWait",
+	},
+	{
 		"a hook that failed is not asked again", "holder.go",
 		"		o.failed = 0\n", "",
 		"TestExplore/operators",
