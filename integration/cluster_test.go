@@ -273,16 +273,7 @@ func (c *cluster) end() {
 		if len(n.all) == 0 {
 			continue
 		}
-		if p := n.proc(); p.running() {
-			p.signal(c.t, syscall.SIGCONT)
-			p.signal(c.t, syscall.SIGTERM)
-			select {
-			case <-p.ended:
-			case <-time.After(patience):
-				c.t.Errorf("%s did not end on SIGTERM within %v", n.name, patience)
-				p.kill(c.t)
-			}
-		}
+		n.finish()
 		for _, p := range n.all {
 			if wrong := p.wrong(); wrong != "" {
 				c.t.Error(wrong)
@@ -292,6 +283,22 @@ func (c *cluster) end() {
 	c.raced()
 	if c.t.Failed() {
 		c.keep()
+	}
+}
+
+// finish ends the node's process in order, if one runs.
+func (n *node) finish() {
+	p := n.proc()
+	if !p.running() {
+		return
+	}
+	p.signal(n.c.t, syscall.SIGCONT)
+	p.signal(n.c.t, syscall.SIGTERM)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		n.c.t.Errorf("%s did not end on SIGTERM within %v", n.name, patience)
+		p.kill(n.c.t)
 	}
 }
 

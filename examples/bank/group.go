@@ -4,6 +4,7 @@ package bank
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/assent-tx/assent/examples/handover"
 	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/router"
 )
 
 // ErrHolds is why an account does not move: a transaction holds something of it.
@@ -68,6 +70,32 @@ type Response struct {
 	Exists bool   `json:"exists"`
 	Error  string `json:"error,omitempty"`
 }
+
+// Ask asks whoever has an account for it, and opens it there if the request says so. What the bank found wrong is an error.
+func Ask(ctx context.Context, client *router.Client, group, account string, request Request) (Account, error) {
+	body, err := json.Marshal(&request)
+	if err != nil {
+		return Account{}, err
+	}
+	msg, err := client.Request(ctx, group, account, body)
+	if err != nil {
+		return Account{}, fmt.Errorf("account %.80q: %w", account, err)
+	}
+	var response Response
+	if err := json.Unmarshal(msg.Data, &response); err != nil {
+		return Account{}, fmt.Errorf("account %.80q: its bank answers %.200q: %w", account, msg.Data, err)
+	}
+	switch {
+	case response.Error != "":
+		return Account{}, fmt.Errorf("account %.80q: its bank says: %s", account, response.Error)
+	case !response.Exists:
+		return Account{}, fmt.Errorf("account %.80q: %w", account, ErrNoAccount)
+	}
+	return response.Account, nil
+}
+
+// ErrNoAccount: nobody has opened the account.
+var ErrNoAccount = errors.New("there is no such account")
 
 // answer answers a Request for an account. The router calls it only while the account's partition is held here.
 func (s *Store) answer(account string, data []byte) []byte {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command node is every process of the fault tests: a NATS server, a coordinator, both in one, or a participant. The tests
+// Command node is every process of the fault tests: a NATS server, a coordinator, both in one, a participant, or a node of a group. The tests
 // build it with -tags faults, so that it can be told by its environment where to die.
 //
 // It says on standard output, a line each, that it listens and that it is ready; it ends when it is told to by SIGTERM,
@@ -23,6 +23,7 @@ import (
 
 	"github.com/assent-tx/assent/coordinator"
 	"github.com/assent-tx/assent/embedded"
+	accounts "github.com/assent-tx/assent/examples/bank"
 	"github.com/assent-tx/assent/integration/ledger"
 	"github.com/assent-tx/assent/participant"
 )
@@ -53,7 +54,7 @@ func main() {
 	flags.BoolVar(&o.batch, "batch", false, "use the batch handler")
 	flags.BoolVar(&o.noop, "noop", false, "say yes to everything and keep nothing")
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: node nats|coordinator|serve|participant [flags]")
+		fmt.Fprintln(os.Stderr, "usage: node nats|coordinator|serve|participant|accounts [flags]")
 		os.Exit(2)
 	}
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
@@ -88,16 +89,20 @@ func (o *options) run(ctx context.Context, role string) error {
 			defer nc.Close()
 			return o.coordinate(ctx, nc)
 		})
-	case "coordinator", "participant":
+	case "coordinator", "participant", "accounts":
 		nc, err := o.connect(ctx)
 		if err != nil {
 			return err
 		}
 		defer nc.Close()
-		if role == "coordinator" {
+		switch role {
+		case "coordinator":
 			return o.coordinate(ctx, nc)
+		case "accounts":
+			return accounts.Run(ctx, nc, accounts.Config{Name: o.coordinator.Name, File: o.ledger, Group: "accounts", Partitions: 256, Log: o.log})
+		default:
+			return o.takePart(ctx, nc)
 		}
-		return o.takePart(ctx, nc)
 	default:
 		return fmt.Errorf("unknown role %q", role)
 	}

@@ -4,7 +4,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -75,39 +74,24 @@ func (s *nodes) close() {
 	}
 }
 
-// open opens the accounts, by requests to whoever has them.
+// open opens the accounts, at whoever has them.
 func (s *nodes) open(ctx context.Context) error {
 	cents := int64(openingBalance)
-	request, err := json.Marshal(bank.Request{Open: &cents})
-	if err != nil {
-		return err
-	}
 	all := s.places()
 	var mu sync.Mutex
 	var failed error
 	each(64, len(all), func(i int) {
-		if err := s.request(ctx, all[i].account, request); err != nil {
+		have, err := bank.Ask(ctx, s.router, accountsGroup, all[i].account, bank.Request{Open: &cents})
+		if err == nil && have.Balance != cents {
+			err = fmt.Errorf("%s has %s before anything was moved", all[i].account, Euros(have.Balance))
+		}
+		if err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			failed = errors.Join(failed, err)
 		}
 	})
 	return failed
-}
-
-func (s *nodes) request(ctx context.Context, account string, request []byte) error {
-	answer, err := s.router.Request(ctx, accountsGroup, account, request)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", account, err)
-	}
-	var response bank.Response
-	if err := json.Unmarshal(answer.Data, &response); err != nil {
-		return fmt.Errorf("open %s: %w", account, err)
-	}
-	if response.Error != "" || response.Balance != openingBalance {
-		return fmt.Errorf("open %s: the bank answers %s", account, answer.Data)
-	}
-	return nil
 }
 
 // untilSettled waits until every partition is where it is to be, and something else is so.
