@@ -36,7 +36,7 @@
 // in JetStream, and sees no stream's description. Who only asks the service publishes to assent.route.
 //
 // A Node needs that, its presence $KV.assent-rings.<group>.<node>, and what a session takes in the bucket assent-nodes of package
-// locks; to make its group, $KV.assent-rings.<group> too. A Service and Groups need $JS.API.>, $KV.assent-rings.>,
+// locks; to make its group, $KV.assent-rings.<group> and assent.ring.<group> too. A Service and Groups need $JS.API.>, $KV.assent-rings.>,
 // assent.ring.*, and the service the bucket assent-nodes as well.
 //
 // docs/routing.md has the protocol, why it is safe, and how it is proven. The ideas are those of Karger et al., "Consistent hashing

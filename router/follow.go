@@ -173,11 +173,10 @@ func (f *follower) run(ctx context.Context) {
 		waiting = f.gather(waiting)
 		err := f.read(ctx)
 		waiting = f.answer(waiting, err)
-		switch {
-		case err == nil:
+		if err == nil {
 			retry = 0
 			timer.Reset(f.every*4/5 + rand.N(f.every*2/5+1))
-		default:
+		} else {
 			retry = min(max(2*retry, firstRetry), lastRetry)
 			timer.Reset(retry/2 + rand.N(retry/2))
 		}

@@ -21,11 +21,11 @@ import (
 // service runs a routing service until the test ends, or stop is called.
 func (c *cluster) service(cfg ServiceConfig) (s *Service, stop func()) {
 	c.t.Helper()
-	s, err := NewService(c.connect(), cfg)
+	made, err := NewService(c.connect(), cfg)
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	go func() { ended <- made.Run(ctx) }()
 	stop = func() {
 		if cancel == nil {
 			return
@@ -38,13 +38,13 @@ func (c *cluster) service(cfg ServiceConfig) (s *Service, stop func()) {
 	}
 	c.t.Cleanup(stop)
 	select {
-	case <-s.Ready():
+	case <-made.Ready():
 	case err := <-ended:
 		c.t.Fatal(err)
 	}
 	// A server that is shut down while it makes a stream leaves a goroutine behind, so it is to be there before the test ends.
 	eventually(c.t, "there is a steward", func() bool { return c.stewardSession() != "" })
-	return s, stop
+	return made, stop
 }
 
 // stewardSession is the session of the steward; "" when there is none.

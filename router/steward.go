@@ -37,11 +37,11 @@ func (st *steward) run(ctx context.Context) error {
 		err := st.serve(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		case errors.Is(err, locks.ErrSettings), errors.Is(err, ErrSettings):
 			return err
 		}
-		st.log.WithError(err).Warn("this router stands for no steward at the moment; trying again")
+		st.log.WithError(err).Warn("this router is not the steward, and cannot become it at the moment; trying again")
 		if !pause(ctx, againTime/2+rand.N(againTime)) {
 			return nil
 		}

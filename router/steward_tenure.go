@@ -22,6 +22,9 @@ const (
 	goneTime = 10 * time.Second
 	// guardTime is the time between two looks at whether the watch keeps up.
 	guardTime = 2 * time.Second
+	// restartTime is the pause before the rings are read anew. It bounds what a watch costs that breaks at once, again and again; and a
+	// server that is just deleting the bucket must have done so before the bucket is made anew, or it may give back what was in it.
+	restartTime = 500 * time.Millisecond
 	// failTime is the pause after a write that failed for another reason than that somebody else was quicker.
 	failTime = time.Second
 	// maxWriting is how many writes are under way at a time.
@@ -120,6 +123,9 @@ func (t *tenure) run(ctx context.Context) error {
 			}
 		case err := <-t.watch.broken:
 			t.log.WithError(err).Info("the steward reads the rings anew")
+			if !pause(ctx, restartTime) {
+				return context.Cause(ctx)
+			}
 			if err := t.restart(ctx); err != nil {
 				return err
 			}

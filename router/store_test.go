@@ -147,12 +147,13 @@ func TestWritersRaceWithoutGaps(t *testing.T) {
 	}
 }
 
-// deafAcks gives a store whose writes are stored and never acknowledged, the first so many times; then they are as usual.
-func (c *cluster) deafAcks(times int) *store {
+// deafAcks gives a store whose writes are stored and never acknowledged, as often as it is told; then they are as usual.
+func (c *cluster) deafAcks(times int) (*store, *deaf) {
 	c.t.Helper()
 	s := c.store()
-	s.js = &deaf{JetStream: s.js, times: times}
-	return s
+	d := &deaf{JetStream: s.js, times: times}
+	s.js = d
+	return s, d
 }
 
 type deaf struct {
@@ -175,12 +176,12 @@ func (d *deaf) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.
 
 func TestAWriteThatWasNotAcknowledgedIsRecognised(t *testing.T) {
 	c := start(t)
-	s := c.deafAcks(1)
+	s, d := c.deafAcks(1)
 	v := c.group(s, "g") // the first write has no acknowledgement
 	if v.record.Epoch != 1 {
 		t.Fatalf("epoch %d", v.record.Epoch)
 	}
-	s.js.(*deaf).times = 1
+	d.times = 1
 	v = c.bump(s, v)
 	read, err := s.record(t.Context(), "g")
 	must(t, err)
@@ -194,9 +195,10 @@ func TestAnOwnWriteIsRecognisedUnderLaterOnes(t *testing.T) {
 	for later, want := range map[int]error{1: nil, maxWrites - 1: nil, maxWrites: ErrUnknown} {
 		t.Run(fmt.Sprint(later), func(t *testing.T) {
 			c := start(t)
-			other, s := c.store(), c.deafAcks(1)
+			other := c.store()
+			s, d := c.deafAcks(1)
 			v := c.group(other, "g")
-			s.js.(*deaf).after = func() {
+			d.after = func() {
 				now, err := other.record(t.Context(), "g")
 				must(t, err)
 				for range later {

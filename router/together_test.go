@@ -49,7 +49,7 @@ type runningNode struct {
 func (c *cluster) run(name string, handle RequestHandler) *runningNode {
 	c.t.Helper()
 	n, err := NewNode(c.connect(), NodeConfig{
-		Group: "g", Name: name, TTL: 2 * time.Second, Settings: Settings{Kind: HandOff, Partitions: 64, Grace: -1},
+		Group: "g", Name: name, TTL: 10 * time.Second, Settings: Settings{Kind: HandOff, Partitions: 64, Grace: -1},
 	})
 	must(c.t, err)
 	n.Serve(handle)
