@@ -4,6 +4,7 @@ package router_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -129,31 +130,36 @@ func ExampleClient_Request() {
 	// Output: customer/4711: hello
 }
 
-// A program in any language asks the routing service.
+// A program in any language asks the routing service, which is the steward too, by which nodes get into the ring.
 func ExampleService() {
 	nc, stop := exampleServer()
 	defer stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	service, err := router.NewService(nc, router.ServiceConfig{})
 	check(err)
-	ended := make(chan error, 1)
+	node, err := router.NewNode(nc, router.NodeConfig{Group: "echo", Name: "echo-1"})
+	check(err)
+	ended := make(chan error, 2)
 	go func() { ended <- service.Run(ctx) }()
 	<-service.Ready()
+	go func() { ended <- node.Run(ctx) }()
+	<-node.Ready()
 
-	ask := func(subject, request string) {
+	ask := func(subject, request string) *nats.Msg {
 		answer, err := nc.Request(subject, []byte(request), 10*time.Second)
 		check(err)
-		if text := answer.Header.Get("Nats-Service-Error"); text != "" {
-			fmt.Println(answer.Header.Get("Nats-Service-Error-Code"), text)
-		}
+		return answer
 	}
-	ask("assent.api.ring.change", `{"group":"echo","action":"create","kind":"instant"}`)
-	ask("assent.api.ring.change", `{"group":"echo","action":"add","node":"echo-1"}`)
-	ask("assent.route", `{"group":"echo","key":"customer/4711","min_epoch":2}`)
-	ask("assent.route", `{"group":"ecco","key":"customer/4711"}`)
+	var route router.RouteResponse
+	check(json.Unmarshal(ask("assent.route", `{"group":"echo","key":"customer/4711"}`).Data, &route))
+	fmt.Println(route.Node, route.Subject)
+	answer := ask("assent.route", `{"group":"ecco","key":"customer/4711"}`)
+	fmt.Println(answer.Header.Get("Nats-Service-Error-Code"), answer.Header.Get("Nats-Service-Error"))
+
 	cancel()
-	fmt.Println(<-ended)
+	fmt.Println(<-ended, <-ended)
 	// Output:
+	// echo-1 assent.node.echo.echo-1
 	// 404 no such group: ecco
-	// <nil>
+	// <nil> <nil>
 }
