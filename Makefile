@@ -49,6 +49,11 @@ soak-locks: ## Every fault of the locks for DURATION each (5m), every mutant, an
 	go test -timeout 0 -v ./integration/locks -locks.all -locks.duration $(DURATION)
 	go test -timeout 0 ./locks/internal/agent -run TestSimulation -sim.runs 300000
 
+.PHONY: soak-router
+soak-router: ## The hand-off of partitions explored to 200,000 states a scope and simulated 1000 times, every mutant; nodes of a group under faults, SOAK times.
+	go test -timeout 0 ./router/internal/handoff -explore.states 200000 -simulation.runs 1000
+	go test -timeout 0 -count=$(SOAK) -failfast ./integration -run 'TestNode|TestSteward|TestServerIsKilledWhile|TestOnlyTheShareMoves'
+
 .PHONY: bench
 bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)

@@ -82,7 +82,7 @@ func run() error {
 
 // openShared opens accounts at whoever has them, once somebody has.
 func openShared(ctx context.Context, nc *nats.Conn, group string, accounts map[string]int64) error {
-	client, err := router.NewClient(nc, router.Config{}) //nolint:contextcheck // a client ends with Close
+	client, err := router.NewClient(nc, router.Config{})
 	if err != nil {
 		return err
 	}
