@@ -83,6 +83,22 @@ func FromOwners(nodes []Node, pins Pins, owners []string) (*Ring, error) {
 	return r, nil
 }
 
+// FromTable is FromOwners for a table of numbers: owners are, by partition, the owner's place among the nodes in the order of their names,
+// from 1, and 0 for nobody. The ring keeps the table as it is: it must not be changed any more. Errors wrap ErrInvalid.
+func FromTable(nodes []Node, pins Pins, owners []uint16) (*Ring, error) {
+	r, err := bare(len(owners), nodes, pins)
+	if err != nil {
+		return nil, err
+	}
+	for p, i := range owners {
+		if int(i) >= len(r.names) {
+			return nil, invalid("partition %d is owned by node %d of %d", p, i, len(r.nodes))
+		}
+	}
+	r.owners = owners
+	return r, nil
+}
+
 // Next is the ring that follows when the nodes or pins are these: the same partitions, owned so that each node has its
 // part and as few as possible change their owner. What does not change here, does not move. A pin has to be to one of the
 // nodes, or to one that this ring knows from its nodes or pins. Errors wrap ErrInvalid.
@@ -108,6 +124,16 @@ func (r *Ring) Next(nodes []Node, pins Pins) (*Ring, error) {
 
 // empty is a ring in which nobody owns anything.
 func empty(partitions int, nodes []Node, pins Pins) (*Ring, error) {
+	r, err := bare(partitions, nodes, pins)
+	if err != nil {
+		return nil, err
+	}
+	r.owners = make([]uint16, partitions)
+	return r, nil
+}
+
+// bare is a ring without a table.
+func bare(partitions int, nodes []Node, pins Pins) (*Ring, error) {
 	if err := checkPartitions(partitions); err != nil {
 		return nil, err
 	}
@@ -118,7 +144,7 @@ func empty(partitions int, nodes []Node, pins Pins) (*Ring, error) {
 	if err := checkPins(pins, partitions); err != nil {
 		return nil, err
 	}
-	r := &Ring{owners: make([]uint16, partitions), names: []string{""}, nodes: sorted, pins: maps.Clone(pins)}
+	r := &Ring{names: []string{""}, nodes: sorted, pins: maps.Clone(pins)}
 	numbers := map[string]int{}
 	for i, n := range sorted {
 		r.names = append(r.names, n.Name)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/assent-tx/assent/router/ring"
 )
@@ -44,7 +45,7 @@ func (r *Record) Encode() []byte {
 	if s.Moving == nil {
 		s.Moving = []Move{}
 	}
-	if r.targets != r.owners {
+	if !slices.Equal(r.targets, r.owners) {
 		s.Targets = r.encodeTable(r.targets)
 	}
 	return encode(&s)
@@ -63,18 +64,13 @@ const maxNarrow = 255
 
 // encodeTable gives each partition its owner's place among the nodes, from 1, and 0 for nobody: bytes, or pairs of bytes
 // (the greater first) when there are more than maxNarrow nodes.
-func (r *Record) encodeTable(table *ring.Ring) string {
-	places := make(map[string]int, len(r.Nodes))
-	for i := range r.Nodes {
-		places[r.Nodes[i].Name] = i + 1
-	}
-	var b []byte
-	for p := range r.Partitions {
-		place := places[table.OwnerOf(p)]
+func (r *Record) encodeTable(table []uint16) string {
+	b := make([]byte, 0, 2*len(table))
+	for _, place := range table {
 		if len(r.Nodes) > maxNarrow {
-			b = binary.BigEndian.AppendUint16(b, uint16(place)) //nolint:gosec // at most ring.MaxNodes
+			b = binary.BigEndian.AppendUint16(b, place)
 		} else {
-			b = append(b, byte(place))
+			b = append(b, byte(place)) //nolint:gosec // at most maxNarrow
 		}
 	}
 	return base64.RawStdEncoding.EncodeToString(b)
@@ -96,6 +92,11 @@ func Decode(data []byte) (*Record, error) {
 
 // decode reads JSON with a version into *into, of which *v is a part.
 func decode(what string, data []byte, v *int, into any) error {
+	err := json.Unmarshal(data, into)
+	if err == nil && *v == Version {
+		return nil
+	}
+	// A newer version may be written in another way, so that its number is all that can be read.
 	var version struct {
 		V int `json:"v"`
 	}
@@ -105,13 +106,10 @@ func decode(what string, data []byte, v *int, into any) error {
 	if version.V > Version {
 		return fmt.Errorf("%s %w: %d; this program knows %d: update it", what, ErrNewer, version.V, Version)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	if err != nil {
 		return fmt.Errorf("%w %s: %w", ErrGarbage, what, err)
 	}
-	if *v != Version {
-		return fmt.Errorf("%w %s: version %d: want %d", ErrGarbage, what, *v, Version)
-	}
-	return nil
+	return fmt.Errorf("%w %s: version %d: want %d", ErrGarbage, what, *v, Version)
 }
 
 func (s *stored) record() (*Record, error) {
@@ -138,7 +136,7 @@ func (s *stored) record() (*Record, error) {
 	return r, r.checkMoves()
 }
 
-func (r *Record) decodeTable(what, table string) ([]string, error) {
+func (r *Record) decodeTable(what, table string) ([]uint16, error) {
 	for len(table) > 0 && table[len(table)-1] == '=' {
 		table = table[:len(table)-1]
 	}
@@ -153,20 +151,18 @@ func (r *Record) decodeTable(what, table string) ([]string, error) {
 	if len(b) != width*r.Partitions {
 		return nil, fmt.Errorf("%s: %d bytes: want %d for %d partitions", what, len(b), width*r.Partitions, r.Partitions)
 	}
-	names := make([]string, r.Partitions)
-	for p := range names {
-		place := int(b[p*width])
+	places := make([]uint16, r.Partitions)
+	for p := range places {
+		place := uint16(b[p*width])
 		if width == 2 {
-			place = int(binary.BigEndian.Uint16(b[p*2:]))
+			place = binary.BigEndian.Uint16(b[p*2:])
 		}
-		if place > len(r.Nodes) {
+		if int(place) > len(r.Nodes) {
 			return nil, fmt.Errorf("%s: partition %d is node %d's of %d", what, p, place, len(r.Nodes))
 		}
-		if place > 0 {
-			names[p] = r.Nodes[place-1].Name
-		}
+		places[p] = place
 	}
-	return names, nil
+	return places, nil
 }
 
 // Presence is what a node says of itself: its session, and what it has released.

@@ -51,7 +51,7 @@ func (d *draft) record() *Record {
 		r.Moving = append(r.Moving, Move{p, since})
 	}
 	slices.SortFunc(r.Moving, func(a, b Move) int { return cmp.Compare(a.Partition, b.Partition) })
-	r.complete(d.owners, d.targets)
+	r.complete(r.tableOf(d.owners), r.tableOf(d.targets))
 	return r
 }
 

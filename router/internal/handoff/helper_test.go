@@ -56,7 +56,7 @@ func draw(t testing.TB, text string) *Record {
 	if err := r.check(); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
-	r.complete(drawTable(owners), drawTable(targets))
+	r.complete(r.tableOf(drawTable(owners)), r.tableOf(drawTable(targets)))
 	if err := r.checkMoves(); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}

@@ -17,8 +17,9 @@ type Holder struct {
 	self string
 	// session is the one that lives, as far as is known; empty when there is none.
 	session string
-	// record is the newest that was read; gone: it was deleted since.
+	// record is the newest that was read, and entry the node in it, nil if it is not; gone: it was deleted since.
 	record *Record
+	entry  *Node
 	gone   bool
 	// incarnation is the one of which everything in hand is. Invariant: nothing of an earlier one is in hand or under way.
 	incarnation uint64
@@ -73,7 +74,7 @@ func (h *Holder) Ring(r *Record) {
 	if before != nil && (before.After(r.Incarnation, r.Epoch) || !h.gone && !r.After(before.Incarnation, before.Epoch)) {
 		return
 	}
-	h.record, h.gone = r, false
+	h.record, h.entry, h.gone = r, r.Node(h.self), false
 	if before != nil && before.Incarnation != r.Incarnation {
 		h.each(h.forfeit)
 		before = nil
@@ -166,7 +167,7 @@ func (h *Holder) Named() bool {
 	if h.record == nil || h.gone || h.session == "" || h.incarnation != h.record.Incarnation {
 		return false
 	}
-	n := h.record.Node(h.self)
+	n := h.entry
 	return n != nil && n.Session == h.session && !n.Down
 }
 
@@ -222,10 +223,7 @@ func (h *Holder) look(before *Record) {
 }
 
 func (h *Holder) find(before *Record) {
-	for p := range h.record.Partitions {
-		if h.record.Owner(p) != h.self {
-			continue
-		}
+	for p := range h.record.owned(h.self) {
 		o := h.holdings[p]
 		if o == nil {
 			o = &holding{}

@@ -5,8 +5,10 @@ package handoff
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/assent-tx/assent/router/ring"
 )
@@ -120,8 +122,15 @@ type Record struct {
 	Pins   ring.Pins
 	Moving []Move
 
-	owners, targets *ring.Ring
+	// owners and targets are tables: by partition a node's place among Nodes, from 1, and 0 for nobody. targets is owners when they
+	// are equal.
+	owners, targets []uint16
+	// rings are made when somebody asks for them: most that read a record never do.
+	rings rings
 }
+
+// rings are those of a record's tables.
+type rings struct{ owners, targets func() *ring.Ring }
 
 // New gives the first record of a group: epoch 1, no nodes. The error is ErrInvalid for a name, an incarnation or settings out of
 // their bounds.
@@ -130,22 +139,52 @@ func New(group string, incarnation uint64, s Settings) (*Record, error) {
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	nobody := make([]string, r.Partitions)
+	nobody := make([]uint16, r.Partitions)
 	r.complete(nobody, nobody)
 	return r, nil
 }
 
-// complete computes the rings of a record that has been checked.
-func (r *Record) complete(owners, targets []string) {
-	r.owners = r.ringOf(owners)
-	r.targets = r.owners
+// complete gives a record that has been checked its tables, which it keeps.
+func (r *Record) complete(owners, targets []uint16) {
+	made := *r // a record that somebody makes of this one has rings of its own
+	made.owners, made.targets = owners, targets
+	r.owners, r.targets = owners, owners
+	r.rings.owners = sync.OnceValue(func() *ring.Ring { return made.ringOf(owners) })
+	r.rings.targets = r.rings.owners
 	if !slices.Equal(owners, targets) {
-		r.targets = r.ringOf(targets)
+		r.targets = targets
+		r.rings.targets = sync.OnceValue(func() *ring.Ring { return made.ringOf(targets) })
 	}
 }
 
-func (r *Record) ringOf(owners []string) *ring.Ring {
-	made, err := ring.FromOwners(ringNodes(r.Nodes), r.Pins, owners)
+// tableOf gives a table of names as one of places. All of them are among the nodes.
+func (r *Record) tableOf(names []string) []uint16 {
+	places := make(map[string]uint16, len(r.Nodes)+1)
+	places[""] = 0
+	for i := range r.Nodes {
+		places[r.Nodes[i].Name] = uint16(i + 1) //nolint:gosec // at most ring.MaxNodes
+	}
+	table := make([]uint16, len(names))
+	for p, name := range names {
+		place, known := places[name]
+		if !known {
+			panic(fmt.Sprintf("handoff: partition %d of group %s, epoch %d, is of %q, which is no node", p, r.Group, r.Epoch, name))
+		}
+		table[p] = place
+	}
+	return table
+}
+
+// nameIn is the node in a table at a partition; empty for nobody, and for a partition that there is not.
+func (r *Record) nameIn(table []uint16, p int) string {
+	if p < 0 || p >= len(table) || table[p] == 0 {
+		return ""
+	}
+	return r.Nodes[table[p]-1].Name
+}
+
+func (r *Record) ringOf(owners []uint16) *ring.Ring {
+	made, err := ring.FromTable(ringNodes(r.Nodes), r.Pins, owners)
 	if err != nil {
 		panic(fmt.Sprintf("handoff: the ring of group %s, epoch %d: %v", r.Group, r.Epoch, err)) // all of it was checked
 	}
@@ -162,10 +201,22 @@ func ringNodes(nodes []Node) []ring.Node {
 }
 
 // Owner is who owns a partition; empty when nobody does.
-func (r *Record) Owner(p int) string { return r.owners.OwnerOf(p) }
+func (r *Record) Owner(p int) string { return r.nameIn(r.owners, p) }
 
 // Target is who is to own a partition; empty when nobody is.
-func (r *Record) Target(p int) string { return r.targets.OwnerOf(p) }
+func (r *Record) Target(p int) string { return r.nameIn(r.targets, p) }
+
+// owned are the partitions of a node.
+func (r *Record) owned(name string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		i, found := findNode(r.Nodes, name)
+		for p, place := range r.owners {
+			if found && int(place) == i+1 && !yield(p) {
+				return
+			}
+		}
+	}
+}
 
 // Since is the epoch in which a partition's move began; 0 when it does not move.
 func (r *Record) Since(p int) uint64 {
@@ -190,10 +241,10 @@ func findNode(nodes []Node, name string) (int, bool) {
 }
 
 // Ring is the ring of owners.
-func (r *Record) Ring() *ring.Ring { return r.owners }
+func (r *Record) Ring() *ring.Ring { return r.rings.owners() }
 
 // TargetRing is the ring as it will be when all moves are done.
-func (r *Record) TargetRing() *ring.Ring { return r.targets }
+func (r *Record) TargetRing() *ring.Ring { return r.rings.targets() }
 
 // After tells whether the record is newer than an incarnation and epoch.
 func (r *Record) After(incarnation, epoch uint64) bool {

@@ -188,7 +188,7 @@ func TestRecordFits(t *testing.T) {
 	for i := range MaxBatch {
 		r.Moving = append(r.Moving, Move{ring.MaxPartitions - MaxBatch + i, MaxNumber})
 	}
-	r.complete(owners, targets)
+	r.complete(r.tableOf(owners), r.tableOf(targets))
 	if err := r.err(); err != nil {
 		t.Fatal(err)
 	}
