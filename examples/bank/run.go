@@ -66,7 +66,7 @@ func runNode(ctx context.Context, nc *nats.Conn, cfg Config, store *Store) error
 	hooks := &handover.Hooks{Holdings: store.Share(cfg.Group, cfg.Partitions), Conn: nc, Node: cfg.Name, Prefix: cfg.Prefix, Log: cfg.Log}
 	node, err := router.NewNode(nc, router.NodeConfig{
 		Config: router.Config{Prefix: cfg.Prefix, Log: cfg.Log}, Group: cfg.Group, Name: cfg.Name, Hooks: hooks,
-		Settings: router.Settings{Partitions: cfg.Partitions, Kind: router.Data},
+		Settings: router.Settings{Partitions: cfg.Partitions, Kind: router.Data, Batch: batch},
 	})
 	if err != nil {
 		return err
@@ -80,6 +80,10 @@ func runNode(ctx context.Context, nc *nats.Conn, cfg Config, store *Store) error
 	}
 	return hooks.Run(ctx, node, p)
 }
+
+// batch is how many partitions of a group move at once: few, because the accounts of those are not to be had meanwhile, and many,
+// because each step of the ring costs all nodes something.
+const batch = 64
 
 func (cfg *Config) setDefaults() {
 	if cfg.Prefix == "" {
