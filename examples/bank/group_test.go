@@ -65,7 +65,11 @@ func TestAccountWithHoldsStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
+	defer func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	push := func() error { return from.Push(t.Context(), nc, "next", partitionOf("alice"), since(5)) }
 
 	for _, cents := range []int64{-300, 300} {

@@ -365,7 +365,7 @@ func TestDamage(t *testing.T) {
 	f := newFixture(t, "alice", "bob")
 	good, bad := branch(Entry{"alice", -1}), branch(Entry{"bob", -1})
 	f.wantVote(bad, participant.Yes)
-	garbage := tables.Table[string]{Name: accounts.Name}
+	garbage := tables.Table[string](accounts)
 	err := f.file.Update(func(w *tables.Writer) error { return garbage.Put(w, handover.Key("bob"), "garbage") })
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@
 //
 //	the owner's node                                       the next owner's node
 //
-//	router: Release(partition) ─▶ Push ── page, page, … ──▶ Receive ─▶ Take: into the file
+//	router: Release(partition) ─▶ Push ─── page by page ───▶ Receive ─▶ Take: into the file
 //	                                   ◀── each when durable ──
 //	              noted: released
 //	... announced, and the ring says that it is the other's, in a later epoch ...

@@ -142,7 +142,7 @@ func (c *cluster) stopNode(name string) (left int, err error) {
 		return 0, err
 	}
 	all, err := s.all()
-	return len(all), errors.Join(err, s.close())
+	return len(all), errors.Join(err, s.Close())
 }
 
 // alter changes the group, as `assent ring` does.

@@ -17,8 +17,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Stdout, 2000, 2*time.Second); err != nil {
+	err := run(ctx, os.Stdout, 2000, 2*time.Second)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "sharded:", err)
 		os.Exit(1)
 	}
@@ -30,7 +31,7 @@ func run(ctx context.Context, out io.Writer, accounts int, while time.Duration) 
 	if err != nil {
 		return err
 	}
-	c, err := start(dir)
+	c, err := start(dir) //nolint:contextcheck // a cluster runs until it is stopped
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
@@ -51,7 +52,7 @@ func (s *story) say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n"
 
 func (s *story) tell(ctx context.Context) error {
 	for _, name := range []string{"node-1", "node-2", "node-3"} {
-		if err := s.startNode(name); err != nil {
+		if err := s.startNode(name); err != nil { //nolint:contextcheck // a node runs until it is stopped
 			return err
 		}
 	}
@@ -85,7 +86,7 @@ func (s *story) tell(ctx context.Context) error {
 func (s *story) changes(ctx context.Context) error {
 	s.wait(ctx)
 	err := s.change(ctx, "node-4 is added", func() error {
-		if err := s.startNode("node-4"); err != nil {
+		if err := s.startNode("node-4"); err != nil { //nolint:contextcheck // as above
 			return err
 		}
 		return s.settled(ctx, func(g *router.Group) bool { return sharing(g) == 4 })
@@ -125,13 +126,13 @@ func (s *story) wait(ctx context.Context) {
 }
 
 // change makes a change of the group, and tells what moved and what the load has done meanwhile.
-func (s *story) change(ctx context.Context, what string, make func() error) error {
+func (s *story) change(ctx context.Context, what string, do func() error) error {
 	before, err := s.ring(ctx)
 	if err != nil {
 		return err
 	}
 	began, done := time.Now(), s.load.now()
-	if err := make(); err != nil {
+	if err := do(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	took, now := time.Since(began), s.load.now()

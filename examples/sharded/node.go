@@ -41,14 +41,14 @@ func runNode(ctx context.Context, nc *nats.Conn, name, dir string, log *logrus.L
 		Settings: settings(),
 	})
 	if err != nil {
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.Close())
 	}
 	node.Serve(s.serve)
 	p, err := participant.New(nc, participant.Config{Name: name, Batch: s, Ownership: node, Log: log})
 	if err != nil {
-		return errors.Join(err, s.close())
+		return errors.Join(err, s.Close())
 	}
-	return errors.Join(hooks.Run(ctx, node, p), s.close())
+	return errors.Join(hooks.Run(ctx, node, p), s.Close())
 }
 
 // answer is what a node says of a key.

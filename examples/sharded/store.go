@@ -56,7 +56,7 @@ func openStore(path string, options *bbolt.Options, group string, partitions int
 	}, nil
 }
 
-func (s *store) close() error { return s.file.Close() }
+func (s *store) Close() error { return s.file.Close() }
 
 var errHeld = errors.New("it is held by a transaction")
 

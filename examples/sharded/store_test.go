@@ -31,7 +31,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, path: filepath.Join(t.TempDir(), "kv.db")}
 	f.reopen()
-	t.Cleanup(func() { f.close() })
+	t.Cleanup(func() { f.Close() })
 	for p := range testPartitions {
 		if _, err := f.holdings.Acquire(p, handover.Version{Incarnation: 1, Epoch: 1}); err != nil {
 			t.Fatal(err)
@@ -44,7 +44,7 @@ func newFixture(t *testing.T) *fixture {
 func (f *fixture) reopen() {
 	f.t.Helper()
 	if f.store != nil {
-		f.close()
+		f.Close()
 	}
 	var err error
 	if f.store, err = openStore(f.path, tables.Durable(), group, testPartitions); err != nil {

@@ -21,7 +21,7 @@ type File struct {
 
 // change is one that is being put together.
 type change struct {
-	make func(*Writer) error
+	do   func(*Writer) error
 	done chan error
 }
 
@@ -69,8 +69,8 @@ func (f *File) View(read func(tx *bbolt.Tx) error) error { return f.db.View(read
 //
 // A change looks at everything before it writes anything: one that fails before it has written fails alone; if it has
 // written, all that share its commit fail.
-func (f *File) Update(make func(w *Writer) error) error {
-	c := newChange(make)
+func (f *File) Update(do func(w *Writer) error) error {
+	c := newChange(do)
 	f.commit(c)
 	return <-c.done
 }
@@ -80,8 +80,8 @@ const joinTime = 2 * time.Millisecond
 
 // Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in two milliseconds. It
 // is for small changes that come many at once, beside a load that has its own commits.
-func (f *File) Join(make func(w *Writer) error) error {
-	c := newChange(make)
+func (f *File) Join(do func(w *Writer) error) error {
+	c := newChange(do)
 	f.mu.Lock()
 	f.waiting = append(f.waiting, c)
 	first := len(f.waiting) == 1
@@ -114,7 +114,7 @@ func apply(tx *bbolt.Tx, changes []*change, errs []error) error {
 	w := &Writer{Tx: tx}
 	for i, c := range changes {
 		before := w.writes
-		if errs[i] = c.make(w); errs[i] != nil && w.writes > before {
+		if errs[i] = c.do(w); errs[i] != nil && w.writes > before {
 			_ = tx.Rollback() // its only error is of a transaction that has ended
 			return fmt.Errorf("a change of the same commit failed: %w", errs[i])
 		}

@@ -23,12 +23,10 @@ type kill struct {
 
 // kills are one of a bank, one of the coordinator, and one of another bank.
 func (c *cluster) kills(first, last *process) *script {
-	s := newScript(false)
-	for _, victim := range []*process{first, c.serves[0], last} {
-		s.acts = append(s.acts, &kill{of: c, victim: victim, leads: victim == c.serves[0]})
-	}
-	for i, a := range s.acts {
-		a.(*kill).percent = s.percent(i)
+	var kills [3]kill
+	s := newScript(false, &kills[0], &kills[1], &kills[2])
+	for i, victim := range []*process{first, c.serves[0], last} {
+		kills[i] = kill{of: c, victim: victim, leads: victim == c.serves[0], percent: s.percent(i)}
 	}
 	return s
 }

@@ -63,7 +63,7 @@ func (l *load) run(ctx context.Context, cfg *Config, fail context.CancelCauseFun
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := l.script.play(ctx, l.pace, cfg); err != nil {
-			fail(err)
+			fail(err) // which says nothing if it has ended before
 		}
 	})
 	for range min(cfg.Concurrency, len(l.transfers)) {

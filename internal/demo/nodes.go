@@ -52,7 +52,7 @@ func (s *nodes) set(ctx context.Context, c *cluster) (err error) {
 	if s.groups, err = router.Open(ctx, c.nc, cfg); err != nil {
 		return err
 	}
-	if s.router, err = router.NewClient(c.nc, cfg); err != nil { //nolint:contextcheck // a client ends with Close
+	if s.router, err = router.NewClient(c.nc, cfg); err != nil {
 		return err
 	}
 	err = c.until(ctx, func() bool { // the first node makes the group

@@ -79,8 +79,5 @@ func (s *script) perform(ctx context.Context, next act) error {
 	if err == nil && said != "" {
 		s.events <- said
 	}
-	if ctx.Err() != nil {
-		return nil // the caller knows
-	}
 	return err
 }
