@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tables
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+
+	"go.etcd.io/bbolt"
+)
+
+// commits counts the commits of a file, each of which syncs the disk.
+func (f *File) commits(t *testing.T) (id int) {
+	t.Helper()
+	err := f.View(func(tx *bbolt.Tx) error {
+		id = tx.ID()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// While a commit is under way changes gather, and then share one; of these, one that fails before it writes fails alone.
+func TestJoin(t *testing.T) {
+	f := open(t).file
+	before := f.commits(t)
+	refused := errors.New("refused")
+	begun, end := make(chan struct{}), make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := f.Update(func(w *Writer) error {
+			close(begun)
+			<-end
+			return notes.Put(w, []byte("first"), "")
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	const many = 5
+	for i := range many {
+		running.Go(func() {
+			err := f.Join(func(w *Writer) error {
+				if i == 0 {
+					return refused
+				}
+				return notes.Put(w, fmt.Append(nil, i), "")
+			})
+			if errors.Is(err, refused) != (i == 0) || err != nil && i > 0 {
+				t.Errorf("change %d: %v", i, err)
+			}
+		})
+	}
+	gathered := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.waiting)
+	}
+	for gathered() < many {
+		runtime.Gosched()
+	}
+	close(end)
+	running.Wait()
+	if got := f.commits(t) - before; got != 2 {
+		t.Errorf("%d commits, want 2", got)
+	}
+	f.wantNotes(t, many)
+}
+
+// A change that fails in the middle leaves nothing behind, neither of itself nor of those that share its commit.
+func TestFailInTheMiddle(t *testing.T) {
+	f := open(t).file
+	broken := errors.New("broken")
+	err := f.Update(func(w *Writer) error {
+		if err := notes.Put(w, []byte("half"), ""); err != nil {
+			return err
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
+	}
+	f.wantNotes(t, 0)
+	before := f.commits(t)
+	if err := f.Update(func(*Writer) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	if got := f.commits(t) - before; got != 0 {
+		t.Errorf("%d commits of nothing", got)
+	}
+}
+
+func (f *File) wantNotes(t *testing.T, want int) {
+	t.Helper()
+	err := f.View(func(tx *bbolt.Tx) error {
+		if got := notes.Len(tx); got != want {
+			t.Errorf("%d notes, want %d", got, want)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
