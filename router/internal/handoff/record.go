@@ -8,7 +8,6 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/assent-tx/assent/router/ring"
 )
@@ -125,12 +124,9 @@ type Record struct {
 	// owners and targets are tables: by partition a node's place among Nodes, from 1, and 0 for nobody. targets is owners when they
 	// are equal.
 	owners, targets []uint16
-	// rings are made when somebody asks for them: most that read a record never do.
-	rings rings
+	// ring and targetRing are the rings of these tables.
+	ring, targetRing *ring.Ring
 }
-
-// rings are those of a record's tables.
-type rings struct{ owners, targets func() *ring.Ring }
 
 // New gives the first record of a group: epoch 1, no nodes. The error is ErrInvalid for a name, an incarnation or settings out of
 // their bounds.
@@ -146,14 +142,12 @@ func New(group string, incarnation uint64, s Settings) (*Record, error) {
 
 // complete gives a record that has been checked its tables, which it keeps.
 func (r *Record) complete(owners, targets []uint16) {
-	made := *r // a record that somebody makes of this one has rings of its own
-	made.owners, made.targets = owners, targets
 	r.owners, r.targets = owners, owners
-	r.rings.owners = sync.OnceValue(func() *ring.Ring { return made.ringOf(owners) })
-	r.rings.targets = r.rings.owners
+	r.ring = r.ringOf(owners)
+	r.targetRing = r.ring
 	if !slices.Equal(owners, targets) {
 		r.targets = targets
-		r.rings.targets = sync.OnceValue(func() *ring.Ring { return made.ringOf(targets) })
+		r.targetRing = r.ringOf(targets)
 	}
 }
 
@@ -241,10 +235,10 @@ func findNode(nodes []Node, name string) (int, bool) {
 }
 
 // Ring is the ring of owners.
-func (r *Record) Ring() *ring.Ring { return r.rings.owners() }
+func (r *Record) Ring() *ring.Ring { return r.ring }
 
 // TargetRing is the ring as it will be when all moves are done.
-func (r *Record) TargetRing() *ring.Ring { return r.rings.targets() }
+func (r *Record) TargetRing() *ring.Ring { return r.targetRing }
 
 // After tells whether the record is newer than an incarnation and epoch.
 func (r *Record) After(incarnation, epoch uint64) bool {
