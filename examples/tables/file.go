@@ -105,7 +105,10 @@ func (f *File) commit(changes ...*change) {
 		err = apply(tx, changes, errs)
 	}
 	for i, c := range changes {
-		c.done <- errors.Join(errs[i], err)
+		if err != nil { // nothing of any of them is in the file
+			errs[i] = err
+		}
+		c.done <- errs[i]
 	}
 }
 
