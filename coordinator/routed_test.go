@@ -285,8 +285,7 @@ func (e *eager) wantOnceOrNever(operations int, what string) {
 			break
 		}
 	}
-	clear(e.executed)
-	clear(e.prepared)
+	clear(e.executed) // and not prepared: what comes late of a transaction that is over must find it so, as at any participant
 }
 
 // A leader died between two prepares, and the client did too; its successor routes the rest to somebody else. Nobody can

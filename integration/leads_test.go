@@ -23,13 +23,14 @@ type leads struct {
 	by map[string][]int
 	// last is who led a shard last, by what was heard.
 	last map[int]string
-	// changes counts how often a shard got another leader.
+	// changes counts how often a shard got another leader, steps that of each shard.
 	changes int
+	steps   map[int]int
 }
 
 func (c *cluster) watchLeads() *leads {
 	c.t.Helper()
-	l := &leads{c: c, by: make(map[string][]int), last: make(map[int]string)}
+	l := &leads{c: c, by: make(map[string][]int), last: make(map[int]string), steps: make(map[int]int)}
 	_, err := c.nc.Subscribe("assent.coordinators", func(msg *nats.Msg) {
 		var beat struct {
 			Name  string `json:"name"`
@@ -56,6 +57,7 @@ func (l *leads) note(name string, now []int) {
 		}
 		if l.last[shard] != name {
 			l.changes++
+			l.steps[shard]++
 			l.last[shard] = name
 		}
 		for other, theirs := range l.by {
@@ -112,6 +114,13 @@ func (l *leads) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changes
+}
+
+// stepsOf is how often each shard got another leader so far.
+func (l *leads) stepsOf() map[int]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.steps)
 }
 
 // coordinators adds so many coordinators to a cluster, and waits until all are ready.

@@ -139,17 +139,20 @@ func (f *fleet) asTheRing() (leaders []string) {
 type moves struct {
 	began, ended  time.Time
 	before, after []string
-	changes       int  // how often a shard got another leader
-	lost          bool // a coordinator was too slow to renew its leases, so that more may have moved
+	steps         map[int]int // how often each shard got another leader
+	lost          bool        // a coordinator was too slow to renew its leases, so that more may have moved
 }
 
 func (f *fleet) moves(what func()) *moves {
 	f.t.Helper()
 	m := &moves{before: f.asTheRing(), began: time.Now()}
-	changes, lost := f.leads.count(), f.lostLeases()
+	steps, lost := f.leads.stepsOf(), f.lostLeases()
 	what()
 	m.after = f.asTheRing()
-	m.ended, m.changes, m.lost = time.Now(), f.leads.count()-changes, f.lostLeases() > lost
+	m.ended, m.steps, m.lost = time.Now(), f.leads.stepsOf(), f.lostLeases() > lost
+	for shard, before := range steps {
+		m.steps[shard] -= before
+	}
 	return m
 }
 
@@ -159,28 +162,31 @@ func (f *fleet) lostLeases() (times int) {
 	return f.logged("lease is lost")
 }
 
-// are checks that what moved is of a kind, that something did, and that each moved once.
+// are checks that what moved is of a kind, that something did, and that nothing else got another leader even for a moment. Each
+// moves once; on a busy machine, whose coordinators hear of each other late, a shard may be led by the next in the queue before
+// its owner leads it, and no oftener.
 func (m *moves) are(t *testing.T, allowed func(from, to string) bool) {
 	t.Helper()
-	moved := 0
+	moved, all := 0, 0
 	for shard, from := range m.before {
-		if to := m.after[shard]; to != from {
+		to, steps := m.after[shard], m.steps[shard]
+		all += steps
+		if to != from {
 			moved++
 			if !allowed(from, to) {
 				t.Errorf("shard %d went from %s to %s", shard, from, to)
 			}
+			steps-- // and one more
+		}
+		if !m.lost && steps > 0 && (to == from || steps > 1) {
+			t.Errorf("shard %d went from %s to %s in %d steps", shard, from, to, m.steps[shard])
 		}
 	}
-	switch {
-	case moved == 0:
+	if moved == 0 {
 		t.Error("nothing moved")
-	case m.changes != moved && m.lost:
-		t.Logf("%d shards moved in %d steps; leases were lost meanwhile", moved, m.changes)
-	case m.changes != moved:
-		t.Errorf("%d shards moved in %d steps", moved, m.changes)
-	default:
-		t.Logf("%d of %d shards moved in %v", moved, len(m.before), m.ended.Sub(m.began).Round(time.Millisecond))
 	}
+	t.Logf("%d of %d shards moved in %v and %d steps; leases were lost meanwhile: %v",
+		moved, len(m.before), m.ended.Sub(m.began).Round(time.Millisecond), all, m.lost)
 }
 
 // wait is the longest that one transfer took while it happened.
