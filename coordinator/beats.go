@@ -58,12 +58,17 @@ func (s *share) run(ctx context.Context) error {
 	}
 	defer func() { _ = subscription.Unsubscribe() }() // its only error is of a connection that is gone
 	s.tell(true)
+	s.hears.Store(true)
+	defer s.hears.Store(false)
 	ticker := time.NewTicker(s.every)
 	defer ticker.Stop()
 	for {
 		select {
 		case msg := <-beats:
 			s.hear(msg.Data)
+		case done := <-s.catching:
+			s.hearAll(beats)
+			close(done)
 		case <-s.look:
 		case <-ticker.C:
 			s.tell(false)
@@ -86,9 +91,44 @@ func (s *share) hearOn(subscription *nats.Subscription, beats chan *nats.Msg) {
 		select {
 		case msg := <-beats:
 			s.hear(msg.Data)
+		case done := <-s.catching:
+			s.hearAll(beats)
+			close(done)
 		case <-s.look: // a hand-over has come to its end
 		case <-ticker.C:
 		}
+	}
+}
+
+// hearAll takes everything that has come in.
+func (s *share) hearAll(beats chan *nats.Msg) {
+	for {
+		select {
+		case msg := <-beats:
+			s.hear(msg.Data)
+		default:
+			return
+		}
+	}
+}
+
+// catchUp waits until what has come in so far is heard, for a beat at the most. Who gives a shard away tells before that he leaves; whoever
+// is granted the shard must not decide by what was so before.
+func (s *share) catchUp(ctx context.Context) {
+	if !s.hears.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.every)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case s.catching <- done:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }
 

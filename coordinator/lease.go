@@ -155,6 +155,7 @@ func (c *Coordinator) serveTerm(ctx context.Context, now session, l *leader) {
 		wait(ctx, campaignPause)
 		return
 	}
+	l.share.catchUp(ctx)
 	if l.share.passes(l.shard) {
 		l.log.Debug("the shard is another coordinator's to lead; passing the lease on")
 		l.giveBack(held)

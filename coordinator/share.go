@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -80,6 +81,9 @@ type share struct {
 	leaders []*leader
 	metrics *metrics
 	look    chan struct{} // there may be a surplus now
+	// catching are those who want everything heard that has come in; hears: somebody listens to them.
+	catching chan chan struct{}
+	hears    atomic.Bool
 
 	mu      sync.Mutex
 	mine    []holding // by shard
@@ -100,7 +104,7 @@ type passing struct {
 func newShare(nc *nats.Conn, cfg *Config, m *metrics) *share {
 	s := &share{
 		nc: nc, subject: cfg.Prefix + ".coordinators", id: messages.NewID().String(), name: cfg.Name, node: nodeName(cfg.Name),
-		every: cfg.Lease / beatsPerLease, log: cfg.Log, metrics: m, look: make(chan struct{}, 1), peers: make(map[string]*peer),
+		every: cfg.Lease / beatsPerLease, log: cfg.Log, metrics: m, look: make(chan struct{}, 1), catching: make(chan chan struct{}), peers: make(map[string]*peer),
 		mine: make([]holding, cfg.Shards), passed: make([]passing, cfg.Shards), rest: make([]time.Time, cfg.Shards),
 	}
 	s.send = func(body []byte) error {

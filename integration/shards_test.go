@@ -27,6 +27,9 @@ import (
 func TestOnlyTheShareMoves(t *testing.T) {
 	for _, shards := range []int{8, 64} {
 		t.Run(fmt.Sprint(shards), func(t *testing.T) {
+			if shards > 8 && testing.Short() {
+				t.Skip("four times 64 leaders are for the long run: -short was given")
+			}
 			t.Parallel()
 			// A lease that a busy machine does not lose.
 			args := []string{"-shards", fmt.Sprint(shards), "-lease", "5s"}
