@@ -18,6 +18,10 @@ const keepTime = 10 * time.Second
 // batchTime is how long moves that are released wait at most for others of their batch, so that one ring completes them all.
 const batchTime = 50 * time.Millisecond
 
+// restTime bounds the rest after a batch of moves, which is as long as the batch took: a group that is being rebalanced has half of
+// the time for its work.
+const restTime = 250 * time.Millisecond
+
 // decideAll decides for each group of which something was heard, or whose time has come, and that has no write under way: so
 // what comes meanwhile gathers, and the next ring has all of it. It gives when to do so again.
 func (t *tenure) decideAll(ctx context.Context) time.Duration {
@@ -48,11 +52,11 @@ func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 	if g.at.record == nil {
 		return
 	}
-	next, wait := handoff.Decide(g.at.record, t.view(g, now))
+	next, begins, wait := t.next(g, now)
 	if wait > 0 {
 		g.wake(now.Add(time.Duration(wait) * time.Millisecond))
 	}
-	if next != nil && t.waits(g, next, now) {
+	if next != nil && !begins && t.waits(g, next, now) {
 		return
 	}
 	g.gathers = time.Time{}
@@ -60,12 +64,44 @@ func (t *tenure) decide(ctx context.Context, g *watched, now time.Time) {
 		return
 	}
 	t.report(g.at.record, next)
+	g.pace(next, now)
 	g.writing = true
 	before := g.at
 	t.write(ctx, func(ctx context.Context) written {
 		after, err := t.s.put(ctx, before, next)
 		return written{g, next, before.raw.revision, after, err}
 	})
+}
+
+// next is the next ring of a group, if there is one. It begins moves, or does everything else that there is to do, never both:
+// between a batch and the next is a rest.
+func (t *tenure) next(g *watched, now time.Time) (next *handoff.Record, begins bool, wait int64) {
+	view := t.view(g, now)
+	view.Rest = true
+	if next, wait = handoff.Decide(g.at.record, view); next != nil {
+		return next, false, wait
+	}
+	if now.Before(g.rest) {
+		g.wake(g.rest)
+		return nil, false, wait
+	}
+	view.Rest = false
+	next, wait = handoff.Decide(g.at.record, view)
+	return next, true, wait
+}
+
+// pace notes when a batch of moves begins, and has a rest follow on one of which something was completed.
+func (g *watched) pace(next *handoff.Record, now time.Time) {
+	before, after := len(g.at.record.Moving), len(next.Moving)
+	if before > 0 && g.began.IsZero() || before == 0 && after > 0 {
+		g.began = now
+	}
+	if after < before {
+		g.rest = now.Add(min(now.Sub(g.began), restTime))
+	}
+	if after == 0 {
+		g.began = time.Time{}
+	}
 }
 
 // waits tells whether a ring is put off, because what it does is done better together with what is released soon. The time

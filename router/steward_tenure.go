@@ -62,6 +62,8 @@ type watched struct {
 	blocked time.Time // since when it waits for the record that another has stored; zero when it does not
 	due     time.Time // when there may be something to do although nothing is heard; zero for never
 	gathers time.Time // since when moves that could be completed wait for others; zero when none does
+	began   time.Time // when the moves under way began; zero when there are none
+	rest    time.Time // until when no others begin
 	gone    time.Time // when it was heard that the group was deleted
 }
 

@@ -19,6 +19,9 @@ type View struct {
 	// Ended has the sessions that have ended for certain, and for how many ms that is known. A session is in it that a node
 	// of the record or a presence has, as soon as it is known.
 	Ended map[string]int64
+	// Rest begins no further moves now; what is under way goes on, and what is nobody's is given to somebody. A steward that leaves the
+	// nodes some time between batches must not rest for ever.
+	Rest bool
 }
 
 func (v *View) ended(session string) bool {
@@ -34,6 +37,7 @@ func Decide(r *Record, v *View) (next *Record, wait int64) {
 		return nil, 0
 	}
 	d := r.draft()
+	d.rest = v.Rest
 	for _, n := range r.Nodes {
 		if !n.Static {
 			wait = sooner(wait, d.judge(n.Name, v))

@@ -117,6 +117,30 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// A steward that rests completes moves, gives what is nobody's and lets nodes join, and begins no moves; the next one does.
+func TestDecideRests(t *testing.T) {
+	for _, c := range []struct{ name, record, view string }{
+		{"a batch is released", "handoff 5 | a a1 | b b1 | aa -> bb | 0@5", "a1 0@5, b1"},
+		{"somebody joins", "handoff 5 | a a1 | aa", "a1, b1"},
+	} {
+		t.Run(strings.ReplaceAll(c.name, " ", "-"), func(t *testing.T) {
+			r, v := draw(t, c.record), drawView(t, c.view)
+			v.Rest = true
+			resting, _ := Decide(r, v)
+			if resting == nil || len(resting.Moving) != 0 {
+				t.Fatalf("resting it gives %v, want a record in which nothing moves", resting)
+			}
+			if again, _ := Decide(resting, v); again != nil {
+				t.Errorf("resting on, it gives %s", show(again))
+			}
+			v.Rest = false
+			if next, _ := Decide(resting, v); next == nil || len(next.Moving) == 0 {
+				t.Errorf("after the rest it begins nothing: %v", next)
+			}
+		})
+	}
+}
+
 // patience is which records may wait for others.
 var patience = []struct {
 	name, record, view string

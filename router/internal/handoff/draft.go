@@ -23,6 +23,8 @@ type draft struct {
 	reshaped bool
 	// changed: something differs from the record.
 	changed bool
+	// rest begins no further moves: see View.
+	rest bool
 }
 
 func (r *Record) draft() *draft {
@@ -140,7 +142,7 @@ func (d *draft) begin() {
 			continue
 		case d.from.Kind == Instant:
 			d.owners[p] = target
-		case len(d.moving) < d.from.Batch:
+		case !d.rest && len(d.moving) < d.from.Batch:
 			d.moving[p] = d.epoch()
 		default:
 			continue
