@@ -137,8 +137,13 @@ var mutants = []struct {
 	},
 	{
 		"more moves than may be", "draft.go",
-		"case len(d.moving) < d.from.Batch:", "case true:",
+		"case !d.rest && len(d.moving) < d.from.Batch:", "case !d.rest:",
 		"TestDecide",
+	},
+	{
+		"moves begin during a rest", "draft.go",
+		"case !d.rest && len(d.moving) < d.from.Batch:", "case len(d.moving) < d.from.Batch:",
+		"TestDecideRests",
 	},
 	{
 		"a node that is removed is taken out while it lives", "decide.go",
