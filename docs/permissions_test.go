@@ -127,6 +127,45 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// TestPermissionsToRoute: an operator makes a group, and a client routes by it, with the document's permissions.
+func TestPermissionsToRoute(t *testing.T) {
+	connect := guarded(t)
+	fail := nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { t.Errorf("%s: %v", nc.Opts.Name, err) })
+	lead(t, connect("coordinator", fail))
+	commits := make(handler, 1)
+	p, err := participant.New(connect("bank-b", fail), participant.Config{Name: "bank-b", Handler: commits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, p.Run, p.Ready())
+	operator := connect("operator", fail)
+	for _, request := range []string{`{"group":"banks","action":"create"}`, `{"group":"banks","action":"add","node":"bank-b"}`} {
+		msg, err := operator.Request("assent.api.ring.change", []byte(request), patience)
+		if err != nil || msg.Header.Get("Nats-Service-Error") != "" {
+			t.Fatalf("%s: %v, %v", request, err, msg)
+		}
+	}
+	nc := connect("client", fail)
+	client, err := assent.New(nc, assent.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tx := client.Begin()
+	tx.EnlistKey("banks", "alice", map[string]int{"add": 5})
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, asks := range []*nats.Conn{nc, operator} {
+		msg, err := asks.Request("assent.route", []byte(`{"group":"banks","key":"alice"}`), patience)
+		if err != nil || !strings.Contains(string(msg.Data), `"node":"bank-b"`) {
+			t.Errorf("assent.route: %v, %v", err, msg)
+		}
+	}
+}
+
 func received[T any](from <-chan T) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
