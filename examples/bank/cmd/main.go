@@ -4,12 +4,15 @@
 //
 //	go run ./examples/bank/cmd -name bank-a -file bank-a.db -account alice=100000
 //
-// or, with -group, one of several that share the accounts of a group; an account is opened at whoever has it:
+// or, with -group, one of several that share the accounts of a group. Accounts of a group are opened by -open, at whoever has
+// them:
 //
-//	go run ./examples/bank/cmd -group accounts -name accounts-1 -file accounts-1.db -account alice=100000
+//	go run ./examples/bank/cmd -name accounts-1 -group accounts -file accounts-1.db
+//	go run ./examples/bank/cmd -group accounts -open alice=100000
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -39,17 +42,19 @@ func run() error {
 	cfg := bank.Config{Log: logrus.New()}
 	flag.StringVar(&cfg.Name, "name", "bank-a", "the participant's `name`")
 	flag.StringVar(&cfg.File, "file", "bank-a.db", "the `file` that holds the accounts")
-	server := flag.String("server", nats.DefaultURL, "the NATS server's `URL`")
-	open := make(map[string]int64)
 	flag.StringVar(&cfg.Group, "group", "", "the `group` whose accounts this bank shares with others (default: it has accounts of its own)")
-	flag.Func("account", "open an account, as `name=cents`, unless it exists; may be repeated", func(arg string) (err error) {
-		name, cents, _ := strings.Cut(arg, "=")
-		open[name], err = strconv.ParseInt(cents, 10, 64)
-		return err
-	})
+	server := flag.String("server", cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), "the NATS server's `URL`")
+	own, shared := make(accounts), make(accounts)
+	flag.Func("account", "open an account of a bank of its own, as `name=cents`, unless it exists; may be repeated", own.set)
+	flag.Func("open", "open an account of the group, as `name=cents`, unless it exists, and end; may be repeated", shared.set)
 	flag.Parse()
-	if cfg.Group == "" {
-		if err := openAccounts(cfg.File, open); err != nil {
+	switch {
+	case cfg.Group != "" && len(own) > 0:
+		return errors.New("-account is for a bank of its own; accounts of a group are opened by -open")
+	case cfg.Group == "" && len(shared) > 0:
+		return errors.New("-open is for accounts of a group: name it by -group")
+	case cfg.Group == "":
+		if err := openAccounts(cfg.File, own); err != nil {
 			return err
 		}
 	}
@@ -60,28 +65,34 @@ func run() error {
 		return err
 	}
 	defer nc.Close()
-	if cfg.Group == "" {
-		return bank.Run(ctx, nc, cfg)
+	if len(shared) > 0 {
+		return openShared(ctx, nc, cfg.Group, shared)
 	}
-	running, end := context.WithCancelCause(ctx)
-	opening := make(chan error, 1)
-	go func() {
-		err := openShared(running, nc, cfg.Group, open)
-		if err != nil {
-			end(err)
-		}
-		opening <- err
-	}()
-	err = bank.Run(running, nc, cfg)
-	end(nil)
-	if failed := <-opening; ctx.Err() == nil {
-		err = errors.Join(err, failed)
-	}
+	return bank.Run(ctx, nc, cfg)
+}
+
+// accounts are to be opened, each with so many cents.
+type accounts map[string]int64
+
+func (a accounts) set(arg string) (err error) {
+	name, cents, _ := strings.Cut(arg, "=")
+	a[name], err = strconv.ParseInt(cents, 10, 64)
 	return err
 }
 
+func openAccounts(file string, accounts accounts) error {
+	store, err := bank.Open(file, 0)
+	if err != nil {
+		return err
+	}
+	for name, cents := range accounts {
+		err = errors.Join(err, store.OpenAccounts(cents, name))
+	}
+	return errors.Join(err, store.Close())
+}
+
 // openShared opens accounts at whoever has them, once somebody has.
-func openShared(ctx context.Context, nc *nats.Conn, group string, accounts map[string]int64) error {
+func openShared(ctx context.Context, nc *nats.Conn, group string, accounts accounts) error {
 	client, err := router.NewClient(nc, router.Config{})
 	if err != nil {
 		return err
@@ -96,7 +107,7 @@ func openShared(ctx context.Context, nc *nats.Conn, group string, accounts map[s
 			if !errors.Is(err, router.ErrNoGroup) && !errors.Is(err, router.ErrNoNodes) {
 				return err
 			}
-			select { // this bank is about to be the group's first
+			select { // the group's first bank is about to come
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case <-time.After(100 * time.Millisecond):
@@ -104,15 +115,4 @@ func openShared(ctx context.Context, nc *nats.Conn, group string, accounts map[s
 		}
 	}
 	return nil
-}
-
-func openAccounts(file string, accounts map[string]int64) error {
-	store, err := bank.Open(file, 0)
-	if err != nil {
-		return err
-	}
-	for name, cents := range accounts {
-		err = errors.Join(err, store.OpenAccounts(cents, name))
-	}
-	return errors.Join(err, store.Close())
 }
