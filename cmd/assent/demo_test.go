@@ -77,6 +77,9 @@ func TestDemoOfNodes(t *testing.T) {
 // runDemo runs the program as a user does, and takes its one JSON object.
 func runDemo(t *testing.T, into any, flags ...string) {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it runs programs that it builds, in which the race detector would see nothing: -short was given")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	exe := filepath.Join(t.TempDir(), "assent")

@@ -22,6 +22,9 @@ import (
 // TestReadme runs every command of README.md, in order, as a newcomer would: in the checkout, with what is made kept in a
 // folder of the test's, on a port of its own. The two commands of its first screen take long and are run by .ci/run.
 func TestReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it runs programs that it builds, in which the race detector would see nothing: -short was given")
+	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
