@@ -11,8 +11,8 @@ import (
 // samples are typical records, for the pins on allocations and the benchmarks.
 var samples = struct {
 	prepare, keyless Prepare
-	routed           Prepare
-	moved            VoteRecord
+	routed, isolated Prepare
+	moved, conflict  VoteRecord
 	vote             VoteRecord
 	abort            Abort
 	finished         Finished
@@ -28,7 +28,11 @@ var samples = struct {
 		Operations: []Operation{{Payload: samplePayload}}},
 	routed: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000, Routing: 4711,
 		Operations: []Operation{{Route: &Route{"accounts", "accounts/1", 1763856000000000, 12}, Payload: samplePayload}}},
+	isolated: Prepare{Tx: sampleID, Participants: []string{"bank-a", "bank-b"}, Expires: 1763856000000, Since: 1763856000000000,
+		Locks:      []Lock{{"stock/7", "187b2c4f9a3d1e00-000000000000002a"}},
+		Operations: []Operation{{Keys: []string{"accounts/1"}, Shared: []string{"rates"}, Payload: samplePayload}}},
 	moved:    VoteRecord{Tx: sampleID, Vote: VoteNo, Held: true, WrongOwner: 13},
+	conflict: VoteRecord{Tx: sampleID, Vote: VoteNo, Held: true, Conflict: true},
 	vote:     VoteRecord{Tx: sampleID, Vote: VoteYes},
 	abort:    Abort{Tx: sampleID},
 	finished: Finished{Tx: sampleID, Through: 1234567},
@@ -51,6 +55,8 @@ func TestAllocationsOfEncoding(t *testing.T) {
 	for name, encode := range map[string]func(){
 		"prepare":    func() { AppendPrepare(b, &samples.prepare) },
 		"routed":     func() { AppendPrepare(b, &samples.routed) },
+		"isolated":   func() { AppendPrepare(b, &samples.isolated) },
+		"conflict":   func() { AppendVote(b, &samples.conflict) },
 		"moved":      func() { AppendVote(b, &samples.moved) },
 		"vote":       func() { AppendVote(b, &samples.vote) },
 		"abort":      func() { AppendAbort(b, &samples.abort) },
@@ -93,6 +99,8 @@ func TestAllocationsOfDecoding(t *testing.T) {
 	pin("prepare", 1)(decoding(t, prepares, &samples.prepare)) // the key
 	pin("prepare without keys", 0)(decoding(t, prepares, &samples.keyless))
 	pin("prepare with a route", 2)(decoding(t, prepares, &samples.routed)) // the route and its key
+	pin("prepare with locks", 5)(decoding(t, prepares, &samples.isolated)) // two keys; the list, the key and the token
+	pin("vote of a conflict", 0)(decoding(t, votes, &samples.conflict))
 	pin("vote of a move", 0)(decoding(t, votes, &samples.moved))
 	pin("vote", 0)(decoding(t, votes, &samples.vote))
 	pin("vote with a reason", 1)(decoding(t, votes, &VoteRecord{Tx: sampleID, Vote: VoteNo, Reason: "overdrawn by 5.00"}))

@@ -67,6 +67,7 @@ const (
 //
 //	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account 7 is overdrawn"}
 //	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account/7 has moved","wrong_owner":13}
+//	{"tx":"…","outcome":"aborted","participant":"bank-a","reason":"account/7 is locked by …","conflict":true}
 //	{"tx":"…","error":"invalid","field":"operations[0].participant","message":"…"}
 type Answer struct {
 	// Tx is zero only when the submission's id could not be read.
@@ -79,7 +80,10 @@ type Answer struct {
 	// WrongOwner is the no's, when it was aborted by one that said that a key has moved: the epoch of Participant's ring.
 	// The transaction may be tried again, under Tx.Next().
 	WrongOwner uint64
-	Error      Code
+	// Conflict is the no's, when it was aborted by one that said that the transaction met another one on a key. It may be
+	// tried again, as a new transaction.
+	Conflict bool
+	Error    Code
 	// Field and Message explain the error.
 	Field   string
 	Message string
@@ -89,7 +93,7 @@ type Answer struct {
 const maxMessageText = 4096
 
 // AppendAnswer appends the record's JSON, without a newline. Reason and Field are cut at MaxReason bytes, Message at
-// 4096; WrongOwner is left out unless the outcome is aborted.
+// 4096; WrongOwner and Conflict are left out unless the outcome is aborted.
 func AppendAnswer(b []byte, a *Answer) []byte {
 	if a.Tx.IsZero() {
 		b = append(b, `{"tx":"`...)
@@ -106,6 +110,9 @@ func AppendAnswer(b []byte, a *Answer) []byte {
 	if a.WrongOwner != 0 && a.Outcome == Aborted {
 		b = appendNumber(b, `,"wrong_owner":`, int64(a.WrongOwner))
 	}
+	if a.Conflict && a.Outcome == Aborted {
+		b = append(b, `,"conflict":true`...)
+	}
 	b = appendText(b, `,"error":"`, string(a.Error))
 	b = appendCut(b, `,"field":"`, a.Field, MaxReason)
 	b = appendCut(b, `,"message":"`, a.Message, maxMessageText)
@@ -119,6 +126,7 @@ const (
 	bitField       = 6
 	bitMessage     = 7
 	bitAnswerWrong = 8
+	bitAnswerClash = 9
 )
 
 // Answer decodes a record into a.
@@ -145,6 +153,9 @@ func (d *Decoder) Answer(line []byte, a *Answer) error {
 		case "wrong_owner":
 			s.once("wrong_owner", bitAnswerWrong)
 			a.WrongOwner = s.positive()
+		case "conflict":
+			s.once("conflict", bitAnswerClash)
+			a.Conflict = s.truth()
 		case "error":
 			s.once("error", bitError)
 			a.Error = Code(s.text(MaxName))
@@ -165,6 +176,10 @@ func (d *Decoder) Answer(line []byte, a *Answer) error {
 	}
 	if s.fault == nil && a.WrongOwner != 0 && a.Outcome != Aborted {
 		s.field = "wrong_owner"
+		s.fail("only with the outcome aborted")
+	}
+	if s.fault == nil && a.Conflict && a.Outcome != Aborted {
+		s.field = "conflict"
 		s.fail("only with the outcome aborted")
 	}
 	return s.end()

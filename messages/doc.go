@@ -12,7 +12,9 @@
 // What else implementations in other languages must match; testdata/vectors.json has a case of each:
 //   - Names of fields, ids, votes, outcomes and participants' names are written without escapes, and fields by exact case.
 //   - A route has all of its fields, a key of at least one byte, and numbers from 1; wrong_owner is from 1, and stands in a vote
-//     only with a no, in an answer only with the outcome aborted.
+//     only with a no, in an answer only with the outcome aborted; so does a conflict that is true.
+//   - Keys and keys of locks have at least one byte. No key of an operation is both shared and not; no lock is named twice, and
+//     a lock has both of its fields.
 //   - null stands for no field but a payload. Numbers are whole, from 0 to 2^53-1, without sign, fraction or exponent.
 //   - In reasons, keys and traces an escaped lone surrogate is read as U+FFFD. Limits count bytes of UTF-8 after unescaping.
 //   - A record that is faulty, but is a JSON object with one "v" that is a larger whole number than Version, is not

@@ -24,23 +24,26 @@ var (
 	wholeNumber = number(0, safe)
 	fromOne     = number(1, safe)
 	wireRouting = object(map[string]rule{
-		"group": wireName, "key": both(text(1024), some), "incarnation": fromOne, "epoch": fromOne,
+		"group": wireName, "key": wireKey, "incarnation": fromOne, "epoch": fromOne,
 	}, "group", "key", "incarnation", "epoch")
+
+	wireLocks = both(list(0, 64, object(map[string]rule{"key": wireKey, "token": wireToken}, "key", "token")), lockedOnce)
 
 	prepares = kind[Prepare]{(*Decoder).Prepare, AppendPrepare, viewPrepare, object(map[string]rule{
 		"tx": wireID, "v": version, "participants": both(list(1, 64, wireName), differ), "expires": wholeNumber, "routing": fromOne,
-		"operations": list(1, 1024, object(map[string]rule{
-			"keys": list(0, 1024, text(1024)), "payload": payload, "route": wireRouting})),
+		"since": fromOne, "locks": wireLocks,
+		"operations": list(1, 1024, both(object(map[string]rule{
+			"keys": list(0, 1024, wireKey), "shared": list(0, 1024, wireKey), "payload": payload, "route": wireRouting}), fewKeys)),
 		"trace": wireTrace,
 	}, "tx", "participants", "expires", "operations")}
 
 	votes = kind[VoteRecord]{(*Decoder).Vote, AppendVote, func(v *VoteRecord) wireRecord {
 		return wireRecord{Tx: v.Tx.String(), Vote: json.RawMessage(strconv.Quote(v.Vote.String())), Reason: v.Reason, Held: v.Held,
-			WrongOwner: v.WrongOwner}
-	}, both(object(map[string]rule{
+			WrongOwner: v.WrongOwner, Conflict: v.Conflict}
+	}, both(both(object(map[string]rule{
 		"held": oneOf("true", "false"), "tx": wireID, "v": version, "vote": oneOf(`"yes"`, `"no"`, `"read-only"`), "reason": wireReason,
-		"wrong_owner": fromOne,
-	}, "tx", "vote"), only("wrong_owner", "vote", `"no"`))}
+		"wrong_owner": fromOne, "conflict": oneOf("true", "false"),
+	}, "tx", "vote"), only("wrong_owner", "vote", `"no"`)), truly("conflict", "vote", `"no"`))}
 
 	aborts = kind[Abort]{(*Decoder).Abort, AppendAbort, func(a *Abort) wireRecord {
 		return wireRecord{Tx: a.Tx.String(), Reason: a.Reason}
@@ -65,16 +68,17 @@ var (
 
 	submissions = kind[Submission]{(*Decoder).Submission, AppendSubmission, viewSubmission, object(map[string]rule{
 		"tx": wireID, "v": version, "timeout_ms": number(1000, 24*60*60*1000), "trace": wireTrace,
-		"operations": both(list(1, 1024, object(map[string]rule{
-			"participant": wireName, "keys": list(0, 1024, text(1024)), "payload": payload, "route": wireRouting,
-		}, "participant")), fewParticipants),
+		"since": fromOne, "locks": wireLocks,
+		"operations": both(list(1, 1024, both(object(map[string]rule{
+			"participant": wireName, "keys": list(0, 1024, wireKey), "shared": list(0, 1024, wireKey), "payload": payload, "route": wireRouting,
+		}, "participant"), fewKeys)), fewParticipants),
 	}, "tx", "operations")}
 
-	answers = kind[Answer]{(*Decoder).Answer, AppendAnswer, viewAnswer, both(both(object(map[string]rule{
+	answers = kind[Answer]{(*Decoder).Answer, AppendAnswer, viewAnswer, both(both(both(object(map[string]rule{
 		"tx": either(wireID, wireNoID), "v": version, "outcome": oneOf(`"committed"`, `"aborted"`),
 		"participant": wireName, "reason": wireReason, "error": text(64), "field": text(1024), "message": text(4096),
-		"wrong_owner": fromOne,
-	}, "tx"), outcomeOrError), only("wrong_owner", "outcome", `"aborted"`))}
+		"wrong_owner": fromOne, "conflict": oneOf("true", "false"),
+	}, "tx"), outcomeOrError), only("wrong_owner", "outcome", `"aborted"`)), truly("conflict", "outcome", `"aborted"`))}
 
 	waits = kind[Wait]{(*Decoder).Wait, AppendWait, func(w *Wait) wireRecord {
 		return wireRecord{Tx: w.Tx.String(), Now: w.Now}
@@ -83,14 +87,21 @@ var (
 
 func viewOperations(ops []Operation) (all []wireOperation) {
 	for _, op := range ops {
-		all = append(all, wireOperation{op.Participant, op.Keys, op.Payload, (*wireRoute)(op.Route)})
+		all = append(all, wireOperation{op.Participant, op.Keys, op.Shared, op.Payload, (*wireRoute)(op.Route)})
+	}
+	return all
+}
+
+func viewLocks(locks []Lock) (all []wireLock) {
+	for _, lock := range locks {
+		all = append(all, wireLock(lock))
 	}
 	return all
 }
 
 func viewPrepare(p *Prepare) wireRecord {
-	return wireRecord{Tx: p.Tx.String(), Participants: p.Participants, Expires: p.Expires, Routing: p.Routing,
-		Operations: viewOperations(p.Operations), Trace: p.Trace}
+	return wireRecord{Tx: p.Tx.String(), Participants: p.Participants, Expires: p.Expires, Since: p.Since, Routing: p.Routing,
+		Locks: viewLocks(p.Locks), Operations: viewOperations(p.Operations), Trace: p.Trace}
 }
 
 func viewFinished(f *Finished) wireRecord {
@@ -102,12 +113,13 @@ func viewFinished(f *Finished) wireRecord {
 }
 
 func viewSubmission(s *Submission) wireRecord {
-	return wireRecord{Tx: s.Tx.String(), TimeoutMS: s.TimeoutMS, Operations: viewOperations(s.Operations), Trace: s.Trace}
+	return wireRecord{Tx: s.Tx.String(), TimeoutMS: s.TimeoutMS, Since: s.Since, Locks: viewLocks(s.Locks),
+		Operations: viewOperations(s.Operations), Trace: s.Trace}
 }
 
 func viewAnswer(a *Answer) wireRecord {
 	w := wireRecord{Participant: a.Participant, Reason: a.Reason, Error: string(a.Error), Field: a.Field, Message: a.Message,
-		WrongOwner: a.WrongOwner}
+		WrongOwner: a.WrongOwner, Conflict: a.Conflict}
 	if !a.Tx.IsZero() {
 		w.Tx = a.Tx.String()
 	}

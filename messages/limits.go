@@ -14,10 +14,14 @@ const (
 	MaxParticipants = 64
 	// MaxOperations is how many operations a transaction may have, over all its participants.
 	MaxOperations = 1024
-	// MaxKeys is how many keys an operation may name.
+	// MaxKeys is how many keys an operation may name, exclusive and shared ones together.
 	MaxKeys = 1024
 	// MaxKey is the longest key, in bytes.
 	MaxKey = 1024
+	// MaxLocks is how many locks a transaction may carry.
+	MaxLocks = 64
+	// MaxToken is the longest fencing token of a lock, in bytes.
+	MaxToken = 64
 	// MaxRouteKey is the longest key that an operation may be routed by, in bytes: as long as any other key, so that one
 	// can be both.
 	MaxRouteKey = MaxKey
@@ -44,21 +48,31 @@ const (
 
 // ValidName tells whether name is one that a participant may have: one NATS subject token of 1 to MaxName of
 // [A-Za-z0-9_-].
-func ValidName(name string) bool {
-	if name == "" || len(name) > MaxName {
+func ValidName(name string) bool { return madeOf(name, MaxName, &nameByte) }
+
+// ValidToken tells whether token can be the fencing token of a lock: 1 to MaxToken of [A-Za-z0-9_.:-].
+func ValidToken(token string) bool { return madeOf(token, MaxToken, &tokenByte) }
+
+// madeOf tells whether text is 1 to limit of the bytes in the table.
+func madeOf(text string, limit int, table *[256]bool) bool {
+	if text == "" || len(text) > limit {
 		return false
 	}
-	for i := range len(name) {
-		if !nameByte[name[i]] {
+	for i := range len(text) {
+		if !table[text[i]] {
 			return false
 		}
 	}
 	return true
 }
 
-var nameByte = func() (table [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") {
-		table[c] = true
+const nameBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+
+var nameByte, tokenByte = tableOf(nameBytes), tableOf(nameBytes + ".:")
+
+func tableOf(bytes string) (table [256]bool) {
+	for i := range len(bytes) {
+		table[bytes[i]] = true
 	}
 	return table
-}()
+}

@@ -62,8 +62,32 @@ func TestLimits(t *testing.T) {
 			return prepareWith(`{},{"keys":[` + repeat(n, `"k"`) + `]}`)
 		}, "operations[1].keys[1024]", ErrMalformed},
 		"key": {"prepare", MaxKey, func(n int) string {
-			return prepareWith(`{"keys":["","` + strings.Repeat("k", n) + `"]}`)
+			return prepareWith(`{"keys":["j","` + strings.Repeat("k", n) + `"]}`)
 		}, "operations[0].keys[1]", ErrMalformed},
+		"shared keys": {"submission", MaxKeys, func(n int) string {
+			return tx + `,"operations":[{"participant":"a","shared":[` + repeat(n, `"k"`) + `]}]}`
+		}, "operations[0].shared[1024]", ErrMalformed},
+		"keys of both kinds": {"prepare", MaxKeys, func(n int) string {
+			return prepareWith(`{"keys":[` + repeat(400, `"x%d"`) + `],"shared":[` + repeat(n-400, `"s%d"`) + `]}`)
+		}, "operations[0].shared[624]", ErrMalformed},
+		"keys after shared ones": {"prepare", MaxKeys, func(n int) string {
+			return prepareWith(`{"shared":[` + repeat(1000, `"s%d"`) + `],"keys":[` + repeat(n-1000, `"x%d"`) + `]}`)
+		}, "operations[0].keys[24]", ErrMalformed},
+		"shared key": {"prepare", MaxKey, func(n int) string {
+			return prepareWith(`{"shared":["` + strings.Repeat("k", n) + `"]}`)
+		}, "operations[0].shared[0]", ErrMalformed},
+		"locks": {"submission", MaxLocks, func(n int) string {
+			return tx + `,"locks":[` + repeat(n, `{"key":"k%d","token":"t"}`) + `],"operations":[{"participant":"a"}]}`
+		}, "locks[64]", ErrMalformed},
+		"key of a lock": {"prepare", MaxKey, func(n int) string {
+			return tx + `,"participants":["a"],"expires":1,"locks":[{"token":"t","key":"` + strings.Repeat("k", n) + `"}],"operations":[{}]}`
+		}, "locks[0].key", ErrMalformed},
+		"token of a lock": {"prepare", MaxToken, func(n int) string {
+			return tx + `,"participants":["a"],"expires":1,"locks":[{"key":"k","token":"` + strings.Repeat("t", n) + `"}],"operations":[{}]}`
+		}, "locks[0].token", ErrMalformed},
+		"since": {"submission", 1<<53 - 1, func(n int) string {
+			return tx + fmt.Sprintf(`,"since":%d,"operations":[{"participant":"a"}]}`, n)
+		}, "since", ErrMalformed},
 		"key of escapes": {"prepare", MaxKey, func(n int) string {
 			return prepareWith(`{"keys":["` + strings.Repeat(`\u006b`, n) + `"]}`)
 		}, "operations[0].keys[0]", ErrMalformed},
@@ -226,6 +250,10 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 	}
 	err = d.Prepare([]byte(prepareWith(`{"route":{"group":"g","key":"k","incarnation":1,"epoch":1},"note":1}`)), &p)
 	if want := `malformed record: operations[0]: unknown field "note"`; err == nil || err.Error() != want {
+		t.Errorf("%v; expected %s", err, want)
+	}
+	err = d.Prepare([]byte(`{"tx":"`+someID+`","locks":[{"key":"k","note":1}]}`), &p)
+	if want := `malformed record: locks[0]: unknown field "note"`; err == nil || err.Error() != want {
 		t.Errorf("%v; expected %s", err, want)
 	}
 	err = d.Wait([]byte(`{"tx":"`+someID+`","note":1}`), &Wait{})

@@ -5,6 +5,7 @@ package messages
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Operation is one payload for one participant, with the keys that it touches.
@@ -14,8 +15,11 @@ type Operation struct {
 	Participant string
 	// Route is the key by which the client found the participant; nil when it named the participant itself.
 	Route *Route
-	// Keys are what the operation touches, at most MaxKeys of at most MaxKey bytes; nil when it names none.
-	Keys []string
+	// Keys are what the operation touches and no other transaction may touch meanwhile; Shared are those that others may
+	// touch too, as long as they name them as shared. Together at most MaxKeys, of 1 to MaxKey bytes, and no key is in
+	// both; nil when it names none.
+	Keys   []string
+	Shared []string
 	// Payload is one JSON value, without newlines; nil when there is none. A decoded payload is part of the line that
 	// was decoded: copy it to keep it.
 	Payload json.RawMessage
@@ -26,6 +30,7 @@ const (
 	bitOpKeys
 	bitOpPayload
 	bitOpRoute
+	bitOpShared
 )
 
 // operations reads the list of operations into ops[:0]. Submissions name the participant of each, prepares must not.
@@ -61,7 +66,10 @@ func (d *Decoder) operation(s *scanner, submission bool) (op Operation) {
 			op.Route = d.route(s)
 		case string(key) == "keys":
 			s.onceIn("keys", bitOpKeys)
-			op.Keys = d.keys(s)
+			op.Keys = d.keys(s, len(op.Shared))
+		case string(key) == "shared":
+			s.onceIn("shared", bitOpShared)
+			op.Shared = d.keys(s, len(op.Keys))
 		case string(key) == "payload":
 			s.onceIn("payload", bitOpPayload)
 			op.Payload = s.value()
@@ -73,7 +81,30 @@ func (d *Decoder) operation(s *scanner, submission bool) (op Operation) {
 		s.sub = "participant"
 		s.fail("missing")
 	}
+	if i := SharedTwice(op.Keys, op.Shared); s.fault == nil && i >= 0 {
+		s.sub, s.element = "shared", i
+		s.fail("shared, and in keys too; name it in one of the two")
+	}
 	return op
+}
+
+// manyKeys is from how many comparisons on SharedTwice makes a set of the keys instead.
+const manyKeys = 1024
+
+// SharedTwice gives the index of the first of an operation's shared keys that is one of its exclusive keys too, which
+// none may be; -1 when there is none.
+func SharedTwice(keys, shared []string) int {
+	if len(keys) == 0 || len(shared) == 0 {
+		return -1
+	}
+	if len(keys)*len(shared) < manyKeys {
+		return slices.IndexFunc(shared, func(key string) bool { return slices.Contains(keys, key) })
+	}
+	set := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		set[key] = struct{}{}
+	}
+	return slices.IndexFunc(shared, func(key string) bool { _, both := set[key]; return both })
 }
 
 // onceIn is once for a field inside the element of a list.
@@ -85,19 +116,19 @@ func (s *scanner) onceIn(name string, bit uint32) {
 	s.seen |= 1 << bit
 }
 
-// keys reads the list of keys; nil for the empty list.
-func (d *Decoder) keys(s *scanner) []string {
+// keys reads a list of keys; nil for the empty list. others is how many keys the operation has in the other list.
+func (d *Decoder) keys(s *scanner, others int) []string {
 	if cap(d.spare) == 0 {
 		d.spare = make([]string, 0, spareKeys)
 	}
 	keys := d.spare
 	for first := true; s.list('[', ']', first); first = false {
 		s.element = len(keys)
-		if len(keys) == MaxKeys {
+		if len(keys)+others == MaxKeys {
 			s.fail(fmt.Sprintf("more than %d keys", MaxKeys))
 			return nil
 		}
-		keys = append(keys, s.text(MaxKey))
+		keys = append(keys, s.someText(MaxKey))
 	}
 	s.element = -1
 	if s.fault != nil || len(keys) == 0 {
@@ -129,20 +160,27 @@ func appendOperation(b []byte, op *Operation, submission bool) []byte {
 		b = appendRoute(append(comma(b, start), `"route":`...), op.Route)
 	}
 	if len(op.Keys) > 0 {
-		b = append(comma(b, start), `"keys":[`...)
-		for i, key := range op.Keys {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(appendEscaped(append(b, '"'), key), '"')
-		}
-		b = append(b, ']')
+		b = appendKeys(append(comma(b, start), `"keys":[`...), op.Keys)
+	}
+	if len(op.Shared) > 0 {
+		b = appendKeys(append(comma(b, start), `"shared":[`...), op.Shared)
 	}
 	if len(op.Payload) > 0 {
 		b = append(comma(b, start), `"payload":`...)
 		b = append(b, op.Payload...)
 	}
 	return append(b, '}')
+}
+
+// appendKeys appends a list of keys, after its opening bracket.
+func appendKeys(b []byte, keys []string) []byte {
+	for i, key := range keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(appendEscaped(append(b, '"'), key), '"')
+	}
+	return append(b, ']')
 }
 
 func comma(b []byte, start int) []byte {

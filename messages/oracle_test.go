@@ -26,6 +26,8 @@ var (
 	wireName   = plain(regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`))
 	wireReason = text(1024)
 	wireTrace  = text(128)
+	wireToken  = plain(regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,64}$`))
+	wireKey    = both(text(1024), some)
 )
 
 // plain is a string without escapes that matches.
@@ -61,6 +63,33 @@ func only(no, when, is string) rule {
 		members, _ := membersOf(raw)
 		return members[no] == nil || (members[when] != nil && string(members[when][0]) == is)
 	}
+}
+
+// truly is an object that has not the field no with the value true, or has the field when with the value is.
+func truly(no, when, is string) rule {
+	return func(raw json.RawMessage) bool {
+		members, _ := membersOf(raw)
+		return members[no] == nil || string(members[no][0]) != "true" || only(no, when, is)(raw)
+	}
+}
+
+// fewKeys is an operation whose keys and shared keys are few enough together, and none of which is both.
+func fewKeys(raw json.RawMessage) bool {
+	var op wireOperation
+	_ = json.Unmarshal(raw, &op)
+	apart := !slices.ContainsFunc(op.Shared, func(key string) bool { return slices.Contains(op.Keys, key) })
+	return apart && len(op.Keys)+len(op.Shared) <= 1024
+}
+
+// lockedOnce is a list of locks of different keys.
+func lockedOnce(raw json.RawMessage) bool {
+	var locks []wireLock
+	_ = json.Unmarshal(raw, &locks)
+	keys := map[string]bool{}
+	for _, lock := range locks {
+		keys[lock.Key] = true
+	}
+	return len(keys) == len(locks)
 }
 
 func number(low, high uint64) rule {
@@ -161,6 +190,7 @@ func membersOf(raw json.RawMessage) (members map[string][]json.RawMessage, ok bo
 type wireOperation struct {
 	Participant string          `json:"participant,omitempty"`
 	Keys        []string        `json:"keys,omitempty"`
+	Shared      []string        `json:"shared,omitempty"`
 	Payload     json.RawMessage `json:"payload,omitempty"`
 	Route       *wireRoute      `json:"route,omitempty"`
 }
@@ -170,6 +200,11 @@ type wireRoute struct {
 	Key         string `json:"key"`
 	Incarnation uint64 `json:"incarnation"`
 	Epoch       uint64 `json:"epoch"`
+}
+
+type wireLock struct {
+	Key   string `json:"key"`
+	Token string `json:"token"`
 }
 
 type wireHeuristic struct {
@@ -184,11 +219,14 @@ type wireRecord struct {
 	Participants []string        `json:"participants,omitempty"`
 	Expires      int64           `json:"expires,omitempty"`
 	TimeoutMS    int64           `json:"timeout_ms,omitempty"`
+	Since        int64           `json:"since,omitempty"`
 	Routing      uint64          `json:"routing,omitempty"`
+	Locks        []wireLock      `json:"locks,omitempty"`
 	Operations   []wireOperation `json:"operations,omitempty"`
 	Trace        string          `json:"trace,omitempty"`
 	Held         bool            `json:"held,omitempty"`
 	WrongOwner   uint64          `json:"wrong_owner,omitempty"`
+	Conflict     bool            `json:"conflict,omitempty"`
 	Now          bool            `json:"now,omitempty"`
 	Vote         json.RawMessage `json:"vote,omitempty"`
 	Through      uint64          `json:"through,omitempty"`

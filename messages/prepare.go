@@ -14,8 +14,13 @@ type Prepare struct {
 	Participants []string
 	// Expires is the log time, in Unix milliseconds, after which an undecided transaction is aborted.
 	Expires int64
+	// Since is the transaction's age, in Unix microseconds: of two that want the same key, the one with the lesser Since goes
+	// first. The same in every prepare of a submission. 0 if it names neither keys nor locks.
+	Since int64
 	// Routing is Submission.Routing of the submission that the prepare was made of; 0 if none of its operations was routed.
 	Routing uint64
+	// Locks are Submission.Locks, the same in every prepare of a submission. They may be kept.
+	Locks []Lock
 	// Operations are the branch: at least one operation, in the client's order.
 	Operations []Operation
 	// Trace is a W3C traceparent, "" for none.
@@ -30,6 +35,8 @@ const (
 	bitOperations
 	bitTrace
 	bitRouting
+	bitSince
+	bitLocks
 )
 
 // AppendPrepare appends the record's JSON, without a newline. Payloads must be valid JSON without newlines.
@@ -43,9 +50,13 @@ func AppendPrepare(b []byte, p *Prepare) []byte {
 		b = append(append(append(b, '"'), name...), '"')
 	}
 	b = appendNumber(b, `],"expires":`, p.Expires)
+	if p.Since != 0 {
+		b = appendNumber(b, `,"since":`, p.Since)
+	}
 	if p.Routing != 0 {
 		b = appendNumber(b, `,"routing":`, int64(p.Routing))
 	}
+	b = appendLocks(b, p.Locks)
 	b = appendOperations(b, p.Operations, false)
 	b = appendText(b, `,"trace":"`, p.Trace)
 	return append(b, '}')
@@ -70,6 +81,12 @@ func (d *Decoder) Prepare(line []byte, p *Prepare) error {
 		case "expires":
 			s.once("expires", bitExpires)
 			p.Expires = s.number()
+		case "since":
+			s.once("since", bitSince)
+			p.Since = int64(s.positive())
+		case "locks":
+			s.once("locks", bitLocks)
+			p.Locks = d.locks(&s)
 		case "routing":
 			s.once("routing", bitRouting)
 			p.Routing = s.positive()

@@ -4,7 +4,9 @@ package messages
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -26,6 +28,12 @@ var (
 		return &Route{drawName.Draw(t, "group"), rapid.StringN(1, 300, MaxRouteKey).Draw(t, "key"),
 			drawPositive.Draw(t, "incarnation"), drawPositive.Draw(t, "epoch")}
 	})
+	drawLocks = rapid.Custom(func(t *rapid.T) []Lock {
+		return rapid.SliceOfNDistinct(rapid.Custom(func(t *rapid.T) Lock {
+			return Lock{drawKey.Draw(t, "key"), rapid.StringMatching(`[A-Za-z0-9_.:-]{1,64}`).Draw(t, "token")}
+		}), 0, 3, func(l Lock) string { return strings.ToValidUTF8(l.Key, "?") }).Draw(t, "locks")
+	})
+	drawKey     = rapid.StringN(1, 20, 80)
 	drawPayload = rapid.Custom(func(t *rapid.T) json.RawMessage {
 		b, err := json.Marshal(rapid.MapOf(rapid.String(), rapid.SliceOf(rapid.Float64())).Draw(t, "payload"))
 		if err != nil {
@@ -50,7 +58,9 @@ func drawOperations(t *rapid.T, participants []string) []Operation {
 		if rapid.Bool().Draw(t, "is routed") {
 			op.Route = drawRoute.Draw(t, "route")
 		}
-		op.Keys = rapid.SliceOfN(rapid.StringN(0, 20, 80), 0, 70).Draw(t, "keys")
+		keys := rapid.SliceOfNDistinct(drawKey, 0, 140, rapid.ID[string]).Draw(t, "keys")
+		exclusive := rapid.IntRange(0, len(keys)).Draw(t, "exclusive")
+		op.Keys, op.Shared = keys[:exclusive], keys[exclusive:]
 		return op
 	}), 1, 5).Draw(t, "operations")
 }
@@ -79,6 +89,7 @@ func TestRoundTrip(t *testing.T) {
 	for name, draw := range map[string]func(*rapid.T){
 		"prepare": func(t *rapid.T) {
 			roundTrip(t, prepares, &Prepare{Tx: drawID.Draw(t, "tx"), Participants: drawNames(t), Routing: drawSequence.Draw(t, "routing"),
+				Since: drawMillis.Draw(t, "since"), Locks: drawLocks.Draw(t, "locks"),
 				Expires: drawMillis.Draw(t, "expires"), Operations: drawOperations(t, nil), Trace: drawText(t, "trace", MaxTrace)})
 		},
 		"vote": func(t *rapid.T) {
@@ -88,6 +99,7 @@ func TestRoundTrip(t *testing.T) {
 			if v.Vote == VoteNo && rapid.Bool().Draw(t, "has moved") {
 				v.WrongOwner = drawPositive.Draw(t, "wrong owner")
 			}
+			v.Conflict = v.Vote == VoteNo && rapid.Bool().Draw(t, "conflict")
 			roundTrip(t, votes, v)
 		},
 		"abort": func(t *rapid.T) {
@@ -108,7 +120,7 @@ func TestRoundTrip(t *testing.T) {
 				drawText(t, "heuristic", MaxReason), rapid.Bool().Draw(t, "working")})
 		},
 		"submission": func(t *rapid.T) {
-			roundTrip(t, submissions, &Submission{Tx: drawID.Draw(t, "tx"), Operations: drawOperations(t, drawNames(t)),
+			roundTrip(t, submissions, &Submission{Tx: drawID.Draw(t, "tx"), Since: drawMillis.Draw(t, "since"), Locks: drawLocks.Draw(t, "locks"), Operations: drawOperations(t, drawNames(t)),
 				TimeoutMS: rapid.SampledFrom([]int64{0, 1000, 86400000}).Draw(t, "timeout"), Trace: drawText(t, "trace", MaxTrace)})
 		},
 		"answer": func(t *rapid.T) { roundTrip(t, answers, drawAnswer(t)) },
@@ -127,6 +139,7 @@ func drawAnswer(t *rapid.T) *Answer {
 		if a.Outcome == Aborted && rapid.Bool().Draw(t, "has moved") {
 			a.WrongOwner = drawPositive.Draw(t, "wrong owner")
 		}
+		a.Conflict = a.Outcome == Aborted && rapid.Bool().Draw(t, "conflict")
 		return a
 	}
 	a.Error, a.Field, a.Message = CodeInvalid, drawText(t, "field", MaxReason), drawText(t, "message", maxMessageText)
@@ -195,8 +208,8 @@ func TestKeysAreKept(t *testing.T) {
 		var p Prepare
 		var kept, want [][]string
 		for range 20 {
-			keys := rapid.SliceOfN(rapid.StringN(0, 5, 20), 0, 80).Draw(t, "keys")
-			line := AppendPrepare(nil, &Prepare{Tx: NewID(), Participants: []string{"a"}, Operations: []Operation{{Keys: keys}, {Keys: keys}}})
+			keys := rapid.SliceOfN(rapid.StringN(1, 5, 20), 0, 80).Draw(t, "keys")
+			line := AppendPrepare(nil, &Prepare{Tx: NewID(), Participants: []string{"a"}, Operations: []Operation{{Keys: keys}, {Shared: keys}}})
 			if rapid.Bool().Draw(t, "broken") {
 				if err := d.Prepare(line[:len(line)-3], &p); err == nil {
 					t.Fatal("half a record is accepted")
@@ -206,8 +219,8 @@ func TestKeysAreKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, op := range p.Operations {
-				kept, want = append(kept, op.Keys), append(want, keys)
-				if cap(op.Keys) != len(op.Keys) {
+				kept, want = append(kept, append(op.Keys, op.Shared...)), append(want, keys)
+				if cap(op.Keys) != len(op.Keys) || cap(op.Shared) != len(op.Shared) {
 					t.Fatal("appending to the keys would write into another record's")
 				}
 			}
@@ -244,21 +257,58 @@ func TestRoutesAreKept(t *testing.T) {
 	})
 }
 
-// TestWrongOwnerIsWrittenOnlyWhereItMayStand: what a caller sets by mistake makes no record malformed.
-func TestWrongOwnerIsWrittenOnlyWhereItMayStand(t *testing.T) {
+// TestLocksAreKept: the locks of one record survive the decoding of the next into the same struct, and a record without locks
+// has none.
+func TestLocksAreKept(t *testing.T) {
+	var d Decoder
+	var p Prepare
+	var kept [][]Lock
+	for _, locks := range [][]Lock{{{"a", "1"}, {"b", "2"}}, {{"c", "3"}}, nil} {
+		line := AppendPrepare(nil, &Prepare{Tx: sampleID, Participants: []string{"a"}, Locks: locks, Operations: []Operation{{}}})
+		if err := d.Prepare(line, &p); err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, p.Locks)
+	}
+	if got := fmt.Sprint(kept); got != "[[{a 1} {b 2}] [{c 3}] []]" {
+		t.Error(got)
+	}
+}
+
+// TestSharedTwice: a key in both modes is found among few keys and among many.
+func TestSharedTwice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		some := rapid.SliceOfN(rapid.IntRange(0, 3000), 0, 100)
+		name := func(n int) string { return strconv.Itoa(n) }
+		var keys, shared []string
+		for _, n := range some.Draw(t, "keys") {
+			keys = append(keys, name(n))
+		}
+		for _, n := range some.Draw(t, "shared") {
+			shared = append(shared, name(n))
+		}
+		want := slices.IndexFunc(shared, func(key string) bool { return slices.Contains(keys, key) })
+		if got := SharedTwice(keys, shared); got != want {
+			t.Fatalf("%d; expected %d", got, want)
+		}
+	})
+}
+
+// TestQualifiersAreWrittenOnlyWhereTheyMayStand: what a caller sets by mistake makes no record malformed.
+func TestQualifiersAreWrittenOnlyWhereTheyMayStand(t *testing.T) {
 	var d Decoder
 	for _, vote := range []Vote{VoteYes, VoteNo, VoteReadOnly} {
 		var back VoteRecord
-		err := d.Vote(AppendVote(nil, &VoteRecord{Tx: sampleID, Vote: vote, WrongOwner: 7}), &back)
-		if err != nil || (back.WrongOwner == 7) != (vote == VoteNo) {
+		err := d.Vote(AppendVote(nil, &VoteRecord{Tx: sampleID, Vote: vote, WrongOwner: 7, Conflict: true}), &back)
+		if err != nil || (back.WrongOwner == 7) != (vote == VoteNo) || back.Conflict != (vote == VoteNo) {
 			t.Errorf("%v: %+v, %v", vote, back, err)
 		}
 	}
 	for _, a := range []Answer{{Outcome: Committed}, {Outcome: Aborted}, {Error: CodeTryAgain}} {
-		a.Tx, a.WrongOwner = sampleID, 7
+		a.Tx, a.WrongOwner, a.Conflict = sampleID, 7, true
 		var back Answer
 		err := d.Answer(AppendAnswer(nil, &a), &back)
-		if err != nil || (back.WrongOwner == 7) != (a.Outcome == Aborted) {
+		if err != nil || (back.WrongOwner == 7) != (a.Outcome == Aborted) || back.Conflict != (a.Outcome == Aborted) {
 			t.Errorf("%+v: %+v, %v", a, back, err)
 		}
 	}

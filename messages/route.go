@@ -2,8 +2,6 @@
 
 package messages
 
-import "fmt"
-
 // Route says how a client found the participant of an operation: by a key, in a group of nodes, by the ring that it knew.
 // It is for the participant, which holds it against its own ring; a coordinator passes it on and decides nothing by it.
 //
@@ -36,7 +34,7 @@ func (d *Decoder) route(s *scanner) *Route {
 			route.Group = d.name(s)
 		case "key":
 			s.onceIn("route.key", bitRouteKey)
-			route.Key = s.routeKey()
+			route.Key = s.someText(MaxRouteKey)
 		case "incarnation":
 			s.onceIn("route.incarnation", bitRouteIncarnation)
 			route.Incarnation = s.positive()
@@ -61,14 +59,6 @@ func (s *scanner) requireIn(name string, bit uint32) {
 		s.sub = name
 		s.fail("missing")
 	}
-}
-
-func (s *scanner) routeKey() string {
-	key := s.text(MaxRouteKey)
-	if key == "" {
-		s.fail(fmt.Sprintf("empty; 1 to %d bytes", MaxRouteKey))
-	}
-	return key
 }
 
 // appendRoute appends the route's JSON.

@@ -295,6 +295,15 @@ func (s *scanner) text(limit int) string {
 	return string(raw)
 }
 
+// someText reads a string of 1 to limit bytes.
+func (s *scanner) someText(limit int) string {
+	text := s.text(limit)
+	if text == "" {
+		s.fail(fmt.Sprintf("empty; 1 to %d bytes", limit))
+	}
+	return text
+}
+
 // id reads a transaction's id.
 func (s *scanner) id() ID {
 	raw := s.rawString()

@@ -18,6 +18,12 @@ type Submission struct {
 	// TimeoutMS is the time to be decided, in milliseconds, from MinTimeout to MaxTimeout; 0 means DefaultTimeout, and
 	// is written by leaving the field out.
 	TimeoutMS int64
+	// Since is the age that the transaction has already, in Unix microseconds, when it is tried again: what the leader
+	// gave the first attempt, or the client's time of it. 0 means that the leader gives it one. It matters only to a transaction that
+	// names keys or locks: an older one goes before a younger one.
+	Since int64
+	// Locks are what the client has locked for the transaction, at most MaxLocks, each of another key.
+	Locks []Lock
 	// Operations are 1 to MaxOperations; those of one participant form its branch, in this order.
 	Operations []Operation
 	// Trace is a W3C traceparent, "" for none.
@@ -60,6 +66,10 @@ func AppendSubmission(b []byte, sub *Submission) []byte {
 	if sub.TimeoutMS != 0 {
 		b = appendNumber(b, `,"timeout_ms":`, sub.TimeoutMS)
 	}
+	if sub.Since != 0 {
+		b = appendNumber(b, `,"since":`, sub.Since)
+	}
+	b = appendLocks(b, sub.Locks)
 	b = appendOperations(b, sub.Operations, true)
 	b = appendText(b, `,"trace":"`, sub.Trace)
 	return append(b, '}')
@@ -84,6 +94,12 @@ func (d *Decoder) Submission(line []byte, sub *Submission) error {
 		case "timeout_ms":
 			s.once("timeout_ms", bitTimeout)
 			sub.TimeoutMS = s.timeout()
+		case "since":
+			s.once("since", bitSince)
+			sub.Since = int64(s.positive())
+		case "locks":
+			s.once("locks", bitLocks)
+			sub.Locks = d.locks(&s)
 		case "operations":
 			s.once("operations", bitOperations)
 			sub.Operations = d.operations(&s, sub.Operations, true)

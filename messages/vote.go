@@ -36,6 +36,7 @@ func (v Vote) String() string {
 //	{"tx":"…","vote":"no","reason":"account 7 is overdrawn"}
 //	{"tx":"…","vote":"no","reason":"gave up: no answer from the store","held":true}
 //	{"tx":"…","vote":"no","reason":"account/7 has moved","held":true,"wrong_owner":13}
+//	{"tx":"…","vote":"no","reason":"account/7 is locked by …","held":true,"conflict":true}
 type VoteRecord struct {
 	Tx   ID
 	Vote Vote
@@ -46,6 +47,9 @@ type VoteRecord struct {
 	// WrongOwner qualifies a no that is not a refusal: an operation's key belongs to another node, by the participant's
 	// ring, whose epoch this is. 0 with every other vote. See ID.Next for what the client makes of it.
 	WrongOwner uint64
+	// Conflict qualifies a no that is not a refusal: the branch met another transaction on a key, and trying again, as a new
+	// transaction, may succeed. False with every other vote.
+	Conflict bool
 }
 
 const (
@@ -53,10 +57,11 @@ const (
 	bitReason = 3
 	bitHeld   = 4
 	bitWrong  = 5
+	bitClash  = 6
 )
 
-// AppendVote appends the record's JSON, without a newline. The reason is cut as by CutReason, and WrongOwner is left out
-// unless the vote is no.
+// AppendVote appends the record's JSON, without a newline. The reason is cut as by CutReason, and WrongOwner and Conflict are
+// left out unless the vote is no.
 func AppendVote(b []byte, v *VoteRecord) []byte {
 	b = appendID(b, `{"tx":"`, v.Tx)
 	b = append(append(b, `,"vote":"`...), v.Vote.String()...)
@@ -67,6 +72,9 @@ func AppendVote(b []byte, v *VoteRecord) []byte {
 	}
 	if v.WrongOwner != 0 && v.Vote == VoteNo {
 		b = appendNumber(b, `,"wrong_owner":`, int64(v.WrongOwner))
+	}
+	if v.Conflict && v.Vote == VoteNo {
+		b = append(b, `,"conflict":true`...)
 	}
 	return append(b, '}')
 }
@@ -95,6 +103,9 @@ func (d *Decoder) Vote(line []byte, v *VoteRecord) error {
 		case "wrong_owner":
 			s.once("wrong_owner", bitWrong)
 			v.WrongOwner = s.positive()
+		case "conflict":
+			s.once("conflict", bitClash)
+			v.Conflict = s.truth()
 		default:
 			s.unknown(key)
 		}
@@ -103,6 +114,10 @@ func (d *Decoder) Vote(line []byte, v *VoteRecord) error {
 	s.require("vote", bitVote)
 	if s.fault == nil && v.WrongOwner != 0 && v.Vote != VoteNo {
 		s.field = "wrong_owner"
+		s.fail("only with a no")
+	}
+	if s.fault == nil && v.Conflict && v.Vote != VoteNo {
+		s.field = "conflict"
 		s.fail("only with a no")
 	}
 	return s.end()
