@@ -157,9 +157,12 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 			p.log.WithError(err).WithField("shard", shard).Warn("a malformed prepare was ignored")
 			continue
 		}
-		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: &Branch{
+		branch := &Branch{
 			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.Local(record.Expires),
-		}})
+			Sole: len(record.Participants) == 1,
+		}
+		branch.keys, branch.keyed = branch.collectKeys(), true
+		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: branch})
 	}
 	d.open.Add(int32(len(records)))
 	p.mu.Lock()

@@ -35,6 +35,12 @@ type Branch struct {
 	Expires time.Time
 	// Trace is the client's W3C traceparent, "" for none.
 	Trace string
+	// Sole: the transaction has no other participant.
+	Sole bool
+
+	// keys are what Keys gives, once they were collected (keyed).
+	keys  []Key
+	keyed bool
 }
 
 // Decode reads the payload of operation i into a value, as encoding/json does, and refuses unknown fields. Its error is a
@@ -89,9 +95,10 @@ type Outcome struct {
 }
 
 // InDoubt is an optional interface of a Handler or BatchHandler: at the start the SDK asks which branches the store holds
-// prepared, and repeats their votes, which brings their outcomes without waiting for the coordinator to send them again.
+// prepared, repeats their votes, which brings their outcomes without waiting for the coordinator to send them again, and
+// locks their keys before it takes any prepare. A handler without it cannot isolate: its branches may have no keys.
 type InDoubt interface {
-	InDoubt(ctx context.Context) ([]messages.ID, error)
+	InDoubt(ctx context.Context) ([]Prepared, error)
 }
 
 // Watermark is an optional interface of a Handler or BatchHandler: the SDK keeps there how far each log had come when it
@@ -110,6 +117,8 @@ var (
 	ErrLogLost = errors.New("participant: the log has lost data")
 	// ErrRefused is wrapped by Refuse.
 	ErrRefused = errors.New("refused")
+	// ErrConflict is wrapped by Conflict.
+	ErrConflict = errors.New("another transaction is in the way")
 	// ErrHeuristic is wrapped by Heuristic.
 	ErrHeuristic = errors.New("the resource decided against the outcome")
 )
@@ -117,6 +126,11 @@ var (
 // Refuse makes an error of Prepare a vote of no: the transaction aborts and its client hears err's text. The branch must
 // hold nothing.
 func Refuse(err error) error { return mark(err, ErrRefused) }
+
+// Conflict makes an error of Prepare a vote of no as Refuse does, and has the client hear that another transaction was in
+// the way (assent.ErrConflict), so that trying again may succeed: lock time-outs, serialization failures that did not go
+// away. The branch must hold nothing.
+func Conflict(err error) error { return mark(err, ErrConflict) }
 
 // Heuristic makes an error of Commit or Rollback a report that the resource has already decided otherwise. It ends the
 // branch; the transaction is reported as damaged.

@@ -221,7 +221,13 @@ func (s *store) setFail(err error) {
 	s.fail = err
 }
 
-func (s *store) InDoubt(context.Context) ([]messages.ID, error) { return s.doubt, s.doubtErr }
+func (s *store) InDoubt(context.Context) ([]participant.Prepared, error) {
+	branches := make([]participant.Prepared, len(s.doubt))
+	for i, tx := range s.doubt {
+		branches[i].Tx = tx
+	}
+	return branches, s.doubtErr
+}
 
 // A watermark that outlives the instance recognises a lost log across restarts.
 func TestWatermark(t *testing.T) {

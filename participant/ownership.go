@@ -61,16 +61,20 @@ func (cfg *Config) checkOwnership() error {
 
 // recallClaims lets what the store holds prepared keep its partitions, and gives it. Until it has succeeded nothing is
 // handed over.
-func (p *Participant) recallClaims(ctx context.Context) ([]messages.ID, error) {
+func (p *Participant) recallClaims(ctx context.Context) ([]Prepared, error) {
 	if p.cfg.Ownership == nil {
 		return nil, nil
 	}
-	txs, err := p.inDoubt(ctx)
+	branches, err := p.inDoubt(ctx)
 	if err != nil {
 		return nil, err
 	}
+	txs := make([]messages.ID, len(branches))
+	for i := range branches {
+		txs[i] = branches[i].Tx
+	}
 	p.cfg.Ownership.Recall(txs)
-	return txs, nil
+	return branches, nil
 }
 
 // notClaimed takes the place of AskPrepare in a step whose branch is not for the handler.

@@ -313,7 +313,7 @@ func TestRecallFails(t *testing.T) {
 // doubtful is a batchHandler that knows what is in doubt.
 type doubtful struct{ batchHandler }
 
-func (*doubtful) InDoubt(context.Context) ([]messages.ID, error) { return nil, nil }
+func (*doubtful) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
 
 // The branches of a message that cannot be claimed are answered; the others go on.
 func TestBatchClaims(t *testing.T) {

@@ -206,7 +206,7 @@ func (p *Participant) unsubscribe(s *nats.Subscription) {
 }
 
 // recall repeats the votes of what the store holds prepared; recalled is that, if it was asked already.
-func (p *Participant) recall(ctx context.Context, recalled []messages.ID, shards int) error {
+func (p *Participant) recall(ctx context.Context, recalled []Prepared, shards int) error {
 	if p.cfg.Ownership == nil {
 		var err error
 		if recalled, err = p.inDoubt(ctx); err != nil {
@@ -214,24 +214,24 @@ func (p *Participant) recall(ctx context.Context, recalled []messages.ID, shards
 		}
 	}
 	p.do(func(b *protocol.Branches, _ int64) {
-		for _, tx := range recalled {
-			b.Recall(tx, tx.Shard(shards))
+		for i := range recalled {
+			b.Recall(recalled[i].Tx, recalled[i].Tx.Shard(shards))
 		}
 	})
 	return nil
 }
 
 // inDoubt asks the store what it holds prepared, if it can say.
-func (p *Participant) inDoubt(ctx context.Context) ([]messages.ID, error) {
+func (p *Participant) inDoubt(ctx context.Context) ([]Prepared, error) {
 	store, ok := p.cfg.store().(InDoubt)
 	if !ok {
 		return nil, nil
 	}
-	txs, err := store.InDoubt(ctx)
+	branches, err := store.InDoubt(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("participant %s: what is in doubt: %w", p.cfg.Name, err)
 	}
-	return txs, nil
+	return branches, nil
 }
 
 // takePart gives signs of life and follows the connection until ctx ends. What may wait, for a handler, the log or the

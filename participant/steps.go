@@ -127,7 +127,7 @@ func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason st
 		reason = fmt.Sprintf("the handler voted %v without an error: want Yes or ReadOnly", r.Vote)
 		p.log.WithField("tx", b.Tx).Error(reason)
 		return 0, reason
-	case errors.Is(r.Err, ErrRefused):
+	case errors.Is(r.Err, ErrRefused), errors.Is(r.Err, ErrConflict):
 		return messages.VoteNo, r.Err.Error()
 	default:
 		p.log.WithError(r.Err).WithField("tx", b.Tx).Warn("prepare failed; it is tried again until the transaction expires")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,10 +85,13 @@ func (v *vault) Rollback(_ context.Context, tx messages.ID) error {
 	return nil
 }
 
-func (v *vault) InDoubt(context.Context) ([]messages.ID, error) {
+func (v *vault) InDoubt(context.Context) (branches []participant.Prepared, _ error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return slices.Collect(maps.Keys(v.prepared)), nil
+	for tx := range v.prepared {
+		branches = append(branches, participant.Prepared{Tx: tx, AllKeys: true})
+	}
+	return branches, nil
 }
 
 // moving calls the test's hook, outside of the lock.

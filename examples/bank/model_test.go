@@ -189,9 +189,9 @@ func (m *machine) compare(t *rapid.T) {
 	if err != nil || len(inDoubt) != len(m.prepared) {
 		t.Fatalf("in doubt are %v, %v; want %v", inDoubt, err, m.prepared)
 	}
-	for _, tx := range inDoubt {
-		if _, ok := m.prepared[tx]; !ok {
-			t.Fatalf("%s is in doubt and was not prepared", tx)
+	for _, b := range inDoubt {
+		if _, ok := m.prepared[b.Tx]; !ok {
+			t.Fatalf("%s is in doubt and was not prepared", b.Tx)
 		}
 	}
 }

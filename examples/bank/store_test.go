@@ -275,7 +275,7 @@ func TestCrashKeepsWhatIsPrepared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(txs) != 2 || txs[0] != one.Tx || txs[1] != two.Tx {
+	if len(txs) != 2 || txs[0].Tx != one.Tx || txs[1].Tx != two.Tx {
 		t.Errorf("in doubt are %v, want %v", txs, []messages.ID{one.Tx, two.Tx})
 	}
 	f.finish(true, one.Tx)

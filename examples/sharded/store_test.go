@@ -150,7 +150,7 @@ func TestHeld(t *testing.T) {
 	for _, commit := range []bool{false, true} {
 		b := f.prepared(step{"k", add(1, 0)}, step{"new", put("x")})
 		f.reopen()
-		if txs, err := f.InDoubt(t.Context()); len(txs) != 1 || txs[0] != b.Tx || err != nil {
+		if txs, err := f.InDoubt(t.Context()); len(txs) != 1 || txs[0].Tx != b.Tx || err != nil {
 			t.Errorf("in doubt are %v, %v", txs, err)
 		}
 		f.wantRefusal(`key "k": it is held by a transaction`, step{"other", put(1)}, step{"k", put(9)})

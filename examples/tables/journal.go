@@ -46,8 +46,9 @@ var (
 
 // preparedBranch is one that waits for its outcome.
 type preparedBranch[T any] struct {
-	What    T         `json:"what"`
-	Expires time.Time `json:"expires"`
+	What    T                 `json:"what"`
+	Expires time.Time         `json:"expires"`
+	Keys    []participant.Key `json:"keys,omitempty"`
 }
 
 // finishedBranch remembers how a transaction ended.
@@ -102,7 +103,7 @@ func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Wri
 	if vote != participant.Yes || err != nil {
 		return vote, err
 	}
-	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires})
+	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires, b.Keys()})
 }
 
 // Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
@@ -145,15 +146,15 @@ func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Write
 	return sweeping.Put(w, sweepKey(branch.Expires.Add(j.Remember), o.Tx), struct{}{})
 }
 
-// InDoubt implements participant.InDoubt: the transactions that are prepared here and wait for their outcome.
-func (j *Journal[T]) InDoubt(context.Context) (txs []messages.ID, err error) {
+// InDoubt implements participant.InDoubt: the branches that are prepared here and wait for their outcome, with their keys.
+func (j *Journal[T]) InDoubt(context.Context) (branches []participant.Prepared, err error) {
 	err = j.file.View(func(tx *bbolt.Tx) error {
-		return j.prepared().Each(tx, func(id []byte, _ preparedBranch[T]) error {
-			txs = append(txs, messages.ID(id))
+		return j.prepared().Each(tx, func(id []byte, b preparedBranch[T]) error {
+			branches = append(branches, participant.Prepared{Tx: messages.ID(id), Keys: b.Keys})
 			return nil
 		})
 	})
-	return txs, err
+	return branches, err
 }
 
 // Prepared counts those that are prepared, as of a transaction of the file.

@@ -93,7 +93,7 @@ func TestWhoFailsAlone(t *testing.T) {
 			t.Errorf("the good one: %v, the bad one had written: %v", results[0], writes)
 		}
 		txs, err := j.InDoubt(t.Context())
-		if inDoubt := len(txs) == 1 && txs[0] == good.Tx; inDoubt == writes || err != nil {
+		if inDoubt := len(txs) == 1 && txs[0].Tx == good.Tx; inDoubt == writes || err != nil {
 			t.Errorf("in doubt are %v, %v; the bad one had written: %v", txs, err, writes)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
 )
 
 // Accounts is how many accounts a ledger has, and Opening what each has at first, in cents.
@@ -37,6 +38,8 @@ type Record struct {
 	Moves []Move      `json:"moves,omitempty"`
 	// Trouble is what the branch asked its participant to suffer.
 	Trouble string `json:"trouble,omitempty"`
+	// Keys are what the branch locks.
+	Keys []participant.Key `json:"keys,omitempty"`
 	// Stream, Incarnation and Sequence are a watermark.
 	Stream      string `json:"stream,omitempty"`
 	Incarnation string `json:"incarnation,omitempty"`

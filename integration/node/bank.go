@@ -50,7 +50,7 @@ func (b *bank) Prepare(ctx context.Context, branch *participant.Branch) (partici
 }
 
 func decode(branch *participant.Branch) (*ledger.Record, error) {
-	record := &ledger.Record{Op: "prepare", Tx: branch.Tx}
+	record := &ledger.Record{Op: "prepare", Tx: branch.Tx, Keys: branch.Keys()}
 	for i := range branch.Operations {
 		var op operation
 		if err := json.Unmarshal(branch.Operations[i].Payload, &op); err != nil {
@@ -157,14 +157,14 @@ func (b *bank) attempt(tx messages.ID, call string) int {
 }
 
 // InDoubt implements participant.InDoubt.
-func (b *bank) InDoubt(context.Context) (txs []messages.ID, err error) {
+func (b *bank) InDoubt(context.Context) (branches []participant.Prepared, err error) {
 	err = b.store.With(func(s *ledger.State) []ledger.Record {
-		for tx := range s.Open {
-			txs = append(txs, tx)
+		for tx, record := range s.Open {
+			branches = append(branches, participant.Prepared{Tx: tx, Keys: record.Keys})
 		}
 		return nil
 	})
-	return txs, err
+	return branches, err
 }
 
 // Watermark implements participant.Watermark.

@@ -186,6 +186,10 @@ func readBank(ctx context.Context, file string) (*testimony, error) {
 	var errs [3]error
 	t.accounts, errs[0] = store.Accounts()
 	t.finished, errs[1] = store.Finished()
-	t.prepared, errs[2] = store.InDoubt(ctx)
+	inDoubt, err := store.InDoubt(ctx)
+	for i := range inDoubt {
+		t.prepared = append(t.prepared, inDoubt[i].Tx)
+	}
+	errs[2] = err
 	return t, errors.Join(errs[0], errs[1], errs[2], store.Close())
 }
