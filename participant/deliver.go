@@ -159,7 +159,7 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 		}
 		branch := &Branch{
 			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.Local(record.Expires),
-			Sole: len(record.Participants) == 1,
+			Sole: len(record.Participants) == 1, Locks: record.Locks,
 		}
 		branch.keys, branch.keyed = branch.collectKeys(), true
 		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: branch})

@@ -37,6 +37,9 @@ type Branch struct {
 	Trace string
 	// Sole: the transaction has no other participant.
 	Sole bool
+	// Locks are what the client locked for the transaction (Tx.Lock), with the fencing tokens by which a resource can refuse whoever
+	// holds them no more.
+	Locks []messages.Lock
 
 	// keys are what Keys gives, once they were collected (keyed).
 	keys  []Key

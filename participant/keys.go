@@ -43,9 +43,9 @@ func (b *Branch) Keys() []Key {
 }
 
 func (b *Branch) collectKeys() []Key {
-	n := 0
+	n := len(b.Locks)
 	for i := range b.Operations {
-		n += len(b.Operations[i].Keys)
+		n += len(b.Operations[i].Keys) + len(b.Operations[i].Shared)
 	}
 	if n == 0 {
 		return nil
@@ -55,9 +55,15 @@ func (b *Branch) collectKeys() []Key {
 		for _, key := range b.Operations[i].Keys {
 			keys = append(keys, Key{Name: operationKey(key)})
 		}
+		for _, key := range b.Operations[i].Shared {
+			keys = append(keys, Key{Name: operationKey(key), Shared: true})
+		}
+	}
+	for i := range b.Locks {
+		keys = append(keys, Key{Name: lockPrefix + b.Locks[i].Key})
 	}
 	slices.SortFunc(keys, compareKeys)
-	return slices.CompactFunc(keys, func(a, b Key) bool { return a.Name == b.Name })
+	return slices.CompactFunc(keys, func(a, b Key) bool { return a.Name == b.Name }) // of two the first stays: exclusive
 }
 
 // compareKeys is by name, exclusive before shared.

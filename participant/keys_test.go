@@ -14,8 +14,16 @@ import (
 
 // Keys come sorted and once, and no operation's key can pass for a lock's.
 func TestBranchKeys(t *testing.T) {
-	b := &participant.Branch{Operations: []messages.Operation{{Keys: []string{"b", "a"}}, {Keys: []string{"a", "lock:a", `\lock:a`, "lock"}}}}
-	want := []participant.Key{{Name: `\\lock:a`}, {Name: `\lock:a`}, {Name: "a"}, {Name: "b"}, {Name: "lock"}}
+	b := &participant.Branch{
+		Operations: []messages.Operation{
+			{Keys: []string{"b", "a"}, Shared: []string{"c"}},
+			{Keys: []string{"lock:a", `\lock:a`, "lock"}, Shared: []string{"a", "c"}},
+		},
+		Locks: []messages.Lock{{Key: "a", Token: "7"}},
+	}
+	want := []participant.Key{
+		{Name: `\\lock:a`}, {Name: `\lock:a`}, {Name: "a"}, {Name: "b"}, {Name: "c", Shared: true}, {Name: "lock"}, {Name: "lock:a"},
+	}
 	if got := b.Keys(); !reflect.DeepEqual(got, want) {
 		t.Errorf("keys %v, want %v", got, want)
 	}
