@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// An application that uses the SDK must not pull in the server.
+// An application that uses the SDK must not pull in the server, nor the drivers of stores that it does not use.
 func TestTheSDKDoesNotDependOnTheServer(t *testing.T) {
 	const module = "github.com/assent-tx/assent"
 	for _, pkg := range []string{module, module + "/participant", module + "/messages"} {
@@ -21,8 +21,10 @@ func TestTheSDKDoesNotDependOnTheServer(t *testing.T) {
 			t.Fatalf("go list -deps %s lists something else: %s", pkg, deps)
 		}
 		for dep := range strings.Lines(deps) {
-			if strings.HasPrefix(dep, "github.com/nats-io/nats-server") || strings.HasPrefix(dep, module+"/embedded") {
-				t.Errorf("%s depends on %s", pkg, dep)
+			for _, unwanted := range []string{"github.com/nats-io/nats-server", module + "/embedded", "github.com/jackc/pgx", "github.com/go-sql-driver/mysql"} {
+				if strings.HasPrefix(dep, unwanted) {
+					t.Errorf("%s depends on %s", pkg, dep)
+				}
 			}
 		}
 	}
