@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/assent-tx/assent/internal/children"
 	"github.com/assent-tx/assent/router"
 	"github.com/assent-tx/assent/router/ring"
 )
@@ -18,7 +19,7 @@ type change struct {
 	c  *cluster
 	// add is the number of the node to add; or remove is the process of the one to remove.
 	add    int
-	remove *process
+	remove *children.Process
 
 	what         string
 	began, ended time.Time
@@ -59,40 +60,40 @@ func (ch *change) happen(ctx context.Context) (said string, err error) {
 // join starts one more node, and waits until it has its share.
 func (ch *change) join(ctx context.Context) error {
 	p := ch.of.node(ch.c, ch.add)
-	ch.what = p.name + " added"
-	if err := p.start(); err != nil {
+	ch.what = p.Name + " added"
+	if err := p.Start(); err != nil {
 		return err
 	}
 	return ch.of.untilSettled(ctx, func(g *router.Group) bool {
-		partitions, _ := owned(g, p.name)
+		partitions, _ := owned(g, p.Name)
 		return partitions > 0
 	})
 }
 
 // drain takes a node's partitions from it, and waits until it has none.
 func (ch *change) drain(ctx context.Context) error {
-	ch.what = ch.remove.name + " removed"
-	_, err := ch.of.groups.Change(ctx, router.ChangeRequest{Group: accountsGroup, Action: router.ActionDrain, Node: ch.remove.name})
+	ch.what = ch.remove.Name + " removed"
+	_, err := ch.of.groups.Change(ctx, router.ChangeRequest{Group: accountsGroup, Action: router.ActionDrain, Node: ch.remove.Name})
 	if err != nil {
 		return err
 	}
 	return ch.of.untilSettled(ctx, func(g *router.Group) bool {
-		partitions, in := owned(g, ch.remove.name)
+		partitions, in := owned(g, ch.remove.Name)
 		return in && partitions == 0
 	})
 }
 
 // leave removes the drained node from the group, ends its process in order, and waits until it is gone.
 func (ch *change) leave(ctx context.Context) error {
-	_, err := ch.of.groups.Change(ctx, router.ChangeRequest{Group: accountsGroup, Action: router.ActionRemove, Node: ch.remove.name})
+	_, err := ch.of.groups.Change(ctx, router.ChangeRequest{Group: accountsGroup, Action: router.ActionRemove, Node: ch.remove.Name})
 	if err != nil {
 		return err
 	}
-	if err := ch.remove.stop(stopPatience); err != nil {
+	if err := ch.remove.Stop(stopPatience); err != nil {
 		return err
 	}
 	return ch.of.untilSettled(ctx, func(g *router.Group) bool {
-		_, in := owned(g, ch.remove.name)
+		_, in := owned(g, ch.remove.Name)
 		return !in
 	})
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/assent-tx/assent/coordinator"
 	"github.com/assent-tx/assent/embedded"
+	"github.com/assent-tx/assent/internal/children"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -26,11 +27,11 @@ type cluster struct {
 	dir      string
 	url      string
 	subjects messages.Subjects
-	family   *family
+	family   *children.Family
 	// serves are the coordinators; a single one is the NATS server too.
-	serves []*process
+	serves []*children.Process
 	// banks hold the accounts: those of the scene, in order, and later those that it adds.
-	banks  []*process
+	banks  []*children.Process
 	scene  scene
 	nats   *embedded.Server // of several coordinators; it is not to fail
 	global []string         // the flags of every process
@@ -59,7 +60,7 @@ func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster
 		}
 		c.url = "nats://" + address
 	}
-	c.family = newFamily(cfg.Exe, died)
+	c.family = children.New(cfg.Exe, died)
 	for i := range max(cfg.Coordinators, 1) {
 		c.serves = append(c.serves, c.coordinator(i))
 	}
@@ -67,9 +68,9 @@ func newCluster(cfg *Config, dir string, died context.CancelCauseFunc) (*cluster
 }
 
 // bank makes the process of one more bank, with flags of its own.
-func (c *cluster) bank(name string, flags ...string) *process {
+func (c *cluster) bank(name string, flags ...string) *children.Process {
 	args := []string{"bank", "--server", c.url, "--name", name, "--file", c.bankFile(name), "--remember", remember.String()}
-	p := c.family.process(name, filepath.Join(c.dir, name+".log"), slices.Concat(args, flags, c.global)...)
+	p := c.family.Process(name, filepath.Join(c.dir, name+".log"), slices.Concat(args, flags, c.global)...)
 	c.banks = append(c.banks, p)
 	return p
 }
@@ -80,13 +81,13 @@ const remember = 24 * time.Hour
 func (c *cluster) bankFile(name string) string { return filepath.Join(c.dir, name+".db") }
 
 // coordinator is the i-th: one that is a server too if it is the only one.
-func (c *cluster) coordinator(i int) *process {
+func (c *cluster) coordinator(i int) *children.Process {
 	if c.nats == nil {
-		return c.family.process(serveName, filepath.Join(c.dir, "serve.log"), append([]string{"serve", "--listen", strings.TrimPrefix(c.url, "nats://"),
+		return c.family.Process(serveName, filepath.Join(c.dir, "serve.log"), append([]string{"serve", "--listen", strings.TrimPrefix(c.url, "nats://"),
 			"--data", filepath.Join(c.dir, "serve"), "--history", remember.String()}, c.global...)...)
 	}
 	name := fmt.Sprintf("coordinator-%d", i+1)
-	return c.family.process(name, filepath.Join(c.dir, name+".log"),
+	return c.family.Process(name, filepath.Join(c.dir, name+".log"),
 		append([]string{"serve", "--server", c.url, "--assume-sync", "--name", name, "--history", remember.String()}, c.global...)...)
 }
 
@@ -98,7 +99,7 @@ func (c *cluster) describe() string {
 		if text.Len() == 0 {
 			is = " is process "
 		}
-		fmt.Fprintf(&text, "%s%s%d, ", p.name, is, p.pid())
+		fmt.Fprintf(&text, "%s%s%d, ", p.Name, is, p.Pid())
 	}
 	return strings.TrimSuffix(text.String(), ", ") + "; data in " + c.dir
 }
@@ -115,7 +116,7 @@ func freeAddress() (string, error) {
 // start starts the processes and returns when they take transactions.
 func (c *cluster) start(ctx context.Context) error {
 	for _, p := range c.serves {
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ func (c *cluster) start(ctx context.Context) error {
 		return err
 	}
 	for _, b := range c.banks {
-		if err := b.start(); err != nil {
+		if err := b.Start(); err != nil {
 			return err
 		}
 	}
@@ -203,7 +204,7 @@ const askPatience = 10 * time.Second
 func (c *cluster) stop() error {
 	var errs []error
 	for _, p := range slices.Concat(c.banks, c.serves) {
-		errs = append(errs, p.stop(stopPatience))
+		errs = append(errs, p.Stop(stopPatience))
 	}
 	return errors.Join(errs...)
 }
@@ -217,9 +218,9 @@ func (c *cluster) killAll() {
 		c.nc.Close()
 	}
 	for _, p := range slices.Concat(c.banks, c.serves) {
-		_ = p.kill() // it has ended, or cannot be ended by anybody
+		_ = p.Kill() // it has ended, or cannot be ended by anybody
 	}
-	c.family.close()
+	c.family.Close()
 	if c.nats != nil {
 		_ = c.nats.Close() // nobody needs it any more
 	}

@@ -78,7 +78,7 @@ func (c *cluster) gather(ctx context.Context, cfg *Config, l *load) (*evidence, 
 	}
 	for _, p := range c.banks {
 		var err error
-		if e.banks[p.name], err = readBank(ctx, c.bankFile(p.name)); err != nil {
+		if e.banks[p.Name], err = readBank(ctx, c.bankFile(p.Name)); err != nil {
 			return nil, err
 		}
 	}

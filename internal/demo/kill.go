@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/assent-tx/assent"
+
+	"github.com/assent-tx/assent/internal/children"
 )
 
 // kill is the kill and the restart of one process, at a part of the load's way.
 type kill struct {
 	of      *cluster
-	victim  *process
+	victim  *children.Process
 	percent int
 	// leads: the coordinator that leads is killed, whichever that is then; it is started again when another one leads, if there
 	// is another one.
@@ -22,10 +24,10 @@ type kill struct {
 }
 
 // kills are one of a bank, one of the coordinator, and one of another bank.
-func (c *cluster) kills(first, last *process) *script {
+func (c *cluster) kills(first, last *children.Process) *script {
 	var kills [3]kill
 	s := newScript(false, &kills[0], &kills[1], &kills[2])
-	for i, victim := range []*process{first, c.serves[0], last} {
+	for i, victim := range []*children.Process{first, c.serves[0], last} {
 		kills[i] = kill{of: c, victim: victim, leads: victim == c.serves[0], percent: s.percent(i)}
 	}
 	return s
@@ -37,13 +39,13 @@ func (k *kill) happen(ctx context.Context) (said string, err error) {
 	taken := k.leads && len(k.of.serves) > 1
 	if taken {
 		for _, p := range k.of.serves {
-			if p.name == leader {
+			if p.Name == leader {
 				k.victim = p
 			}
 		}
 	}
 	k.killed = time.Now()
-	if err := k.victim.kill(); err != nil {
+	if err := k.victim.Kill(); err != nil {
 		return "", err
 	}
 	if taken {
@@ -55,10 +57,10 @@ func (k *kill) happen(ctx context.Context) (said string, err error) {
 			return "", nil
 		}
 	}
-	if err := k.victim.start(); err != nil {
+	if err := k.victim.Start(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("kill -9 of %s at %d %%; started again as process %d", k.victim.name, k.percent, k.victim.pid()), nil
+	return fmt.Sprintf("kill -9 of %s at %d %%; started again as process %d", k.victim.Name, k.percent, k.victim.Pid()), nil
 }
 
 // takeoverPatience is how long a standby may take on a busy machine; its lease is 3 s.

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/assent-tx/assent/examples/bank"
+	"github.com/assent-tx/assent/internal/children"
 	"github.com/assent-tx/assent/router"
 )
 
@@ -42,7 +43,7 @@ func (s *nodes) cast(c *cluster) error {
 }
 
 // node makes the process of the i-th node.
-func (s *nodes) node(c *cluster, i int) *process {
+func (s *nodes) node(c *cluster, i int) *children.Process {
 	return c.bank(nodeName(i), "--group", accountsGroup)
 }
 

@@ -88,7 +88,7 @@ func newReport(s scene, e *evidence, l *load) *Report {
 func (r *Report) killed(k *kill, transfers []transfer) {
 	again, settled := k.recovery(transfers)
 	r.Kills++
-	r.Faults = append(r.Faults, FaultReport{k.victim.name, k.percent, again, settled})
+	r.Faults = append(r.Faults, FaultReport{k.victim.Name, k.percent, again, settled})
 	if k.leads {
 		r.RecoveryMS = max(r.RecoveryMS, round(milliseconds(again), 1))
 	}

@@ -2,9 +2,10 @@
 
 //go:build !unix
 
-package demo
+package children
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
@@ -15,3 +16,10 @@ func bound() *syscall.SysProcAttr { return nil }
 func terminate(p *os.Process) error { return p.Kill() }
 
 const graceful = false
+
+// CanPause: a process can be stopped where it is.
+const CanPause = false
+
+func pause(*os.Process) error { return errors.ErrUnsupported }
+
+func resume(*os.Process) error { return errors.ErrUnsupported }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package demo
+package children
 
 import (
 	"os"
 	"syscall"
 )
 
-// bound puts a child into a process group of its own, so that Ctrl-C reaches only the demo, which ends its children in order;
-// and lets the kernel kill it when the demo dies without having done so.
+// bound puts a child into a process group of its own, so that Ctrl-C reaches only this process, which ends its children in order;
+// and lets the kernel kill it when this process dies without having done so.
 func bound() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -2,14 +2,14 @@
 
 //go:build unix && !linux
 
-package demo
+package children
 
 import (
 	"os"
 	"syscall"
 )
 
-// bound puts a child into a process group of its own, so that Ctrl-C reaches only the demo, which ends its children in order.
+// bound puts a child into a process group of its own, so that Ctrl-C reaches only this process, which ends its children in order.
 func bound() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
