@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/assent-tx/assent"
-
 	"github.com/assent-tx/assent/internal/children"
 )
 
