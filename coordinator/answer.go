@@ -30,6 +30,7 @@ func (l *leader) answer(reply string, a *messages.Answer) {
 func answerOf(tx messages.ID, v *protocol.Verdict) *messages.Answer {
 	return &messages.Answer{
 		Tx: tx, Outcome: v.Outcome, Participant: v.Participant, Reason: v.Reason, WrongOwner: v.WrongOwner,
+		Conflict: v.Conflict,
 	}
 }
 

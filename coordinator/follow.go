@@ -146,11 +146,12 @@ func (l *leader) perform() {
 func (l *leader) onDecided(e *protocol.Effect) {
 	crash.Here("coordinator.decided")
 	delete(l.aborting, e.Tx)
-	l.metrics.decided(e.Outcome)
+	l.metrics.decided(e.Outcome, e.Conflict)
 	if l.cfg.Log.IsLevelEnabled(logrus.DebugLevel) {
 		l.log.WithFields(logrus.Fields{"tx": e.Tx, "outcome": e.Outcome, "participant": e.Participant, "reason": e.Reason}).Debug("decided")
 	}
 	l.answerAll(e.Tx, &messages.Answer{
 		Tx: e.Tx, Outcome: e.Outcome, Participant: e.Participant, Reason: e.Reason, WrongOwner: e.WrongOwner,
+		Conflict: e.Conflict,
 	})
 }

@@ -58,6 +58,8 @@ type leader struct {
 	live map[messages.ID]*live
 	// liveBytes is the size of the live submissions: a bound on what waits to be published.
 	liveBytes int
+	// ages are those of the transactions that are admitted here.
+	ages ages
 	// waiting are those who wait for a transaction that was not submitted here.
 	waiting map[messages.ID][]string
 	// aborting are overdue transactions whose abort was appended, and when.

@@ -14,6 +14,7 @@ import (
 // metrics are a coordinator's. No label is unbounded: outcomes and shards, never a transaction or a key.
 type metrics struct {
 	outcomes        *prometheus.CounterVec
+	conflicts       prometheus.Counter
 	refused         prometheus.Counter
 	malformed       prometheus.Counter
 	heuristics      prometheus.Counter
@@ -47,6 +48,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "assent", Name: "transactions_total", Help: "Transactions decided, by outcome.",
 		}, []string{"outcome"}),
+		conflicts:       counter("conflicts_total", "Transactions aborted because they met another one on a key."),
 		refused:         counter("submissions_refused_total", "Submissions that were not accepted."),
 		malformed:       counter("malformed_records_total", "Records that were ignored because they are malformed."),
 		heuristics:      counter("heuristics_total", "Branches whose resource decided against the outcome. Each needs a person."),
@@ -66,7 +68,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		ringEpoch:       gauge("ring_epoch", "Epoch of the coordinators' ring that this one goes by; 0 while it knows none."),
 	}
 	for _, collector := range []prometheus.Collector{
-		m.outcomes, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow,
+		m.outcomes, m.conflicts, m.refused, m.malformed, m.heuristics, m.effects, m.records, m.logMessages, m.publishFailures, m.openNow, m.rememberedNow, m.owedNow, m.oldestNow,
 		m.leadsNow, m.takenOver, m.handedOver, m.lost, m.ringShards, m.ringEpoch,
 	} {
 		if err := registerer.Register(collector); err != nil {
@@ -76,8 +78,11 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) decided(outcome messages.Outcome) {
+func (m *metrics) decided(outcome messages.Outcome, conflict bool) {
 	m.outcomes.WithLabelValues(outcome.String()).Inc()
+	if conflict {
+		m.conflicts.Inc()
+	}
 }
 
 func (m *metrics) message(records int) {

@@ -4,6 +4,7 @@ package coordinator
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,12 +35,16 @@ func (w *world) ask(subject string, record []byte) messages.Answer {
 // voteMoved has a participant say that a key has moved.
 func (w *world) voteMoved(tx messages.ID, participant string, epoch uint64) {
 	w.t.Helper()
+	w.votes(participant, &messages.VoteRecord{Tx: tx, Vote: messages.VoteNo, Reason: "it has moved", Held: true, WrongOwner: epoch})
+}
+
+func (w *world) votes(participant string, v *messages.VoteRecord) {
+	w.t.Helper()
 	js, err := jetstream.New(w.nc)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	record := messages.AppendVote(nil, &messages.VoteRecord{Tx: tx, Vote: messages.VoteNo, Reason: "it has moved", Held: true, WrongOwner: epoch})
-	if _, err := js.Publish(w.t.Context(), messages.Subjects{}.Vote(0, participant), record); err != nil {
+	if _, err := js.Publish(w.t.Context(), messages.Subjects{}.Vote(0, participant), messages.AppendVote(nil, v)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -58,6 +63,15 @@ func (w *world) forgets(c *Coordinator) {
 // Who asks for a transaction that met a move is told so, whenever and however: at once, from the memory, from the next
 // leader's replay and from the log's history.
 func TestAMoveIsTold(t *testing.T) {
+	toldAlways(t, messages.VoteRecord{Vote: messages.VoteNo, Reason: "it has moved", Held: true, WrongOwner: 13})
+}
+
+// So is who asks for one that met another one on a key.
+func TestAConflictIsTold(t *testing.T) {
+	toldAlways(t, messages.VoteRecord{Vote: messages.VoteNo, Reason: "account/7 is locked", Held: true, Conflict: true})
+}
+
+func toldAlways(t *testing.T, no messages.VoteRecord) {
 	w := newWorld(t)
 	c, stop := w.coordinate(Config{Name: "first"})
 	w.until("it leads", func() bool { return c.leadsShard(0) })
@@ -80,8 +94,11 @@ func TestAMoveIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantRoute(prepares, route)
-	w.voteMoved(tx, "n1", 13)
-	want := messages.Answer{Tx: tx, Outcome: messages.Aborted, Participant: "n1", Reason: "it has moved", WrongOwner: 13}
+	no.Tx = tx
+	w.votes("n1", &no)
+	want := messages.Answer{
+		Tx: tx, Outcome: messages.Aborted, Participant: "n1", Reason: no.Reason, WrongOwner: no.WrongOwner, Conflict: no.Conflict,
+	}
 	msg, err := answers.NextMsg(patience)
 	if err != nil {
 		t.Fatal(err)
@@ -98,10 +115,10 @@ func TestAMoveIsTold(t *testing.T) {
 		w.toldByWaiting(when, want)
 	}
 	told("from what is open")
-	w.shownMoved(c, tx, 13)
+	w.shownNo(c, want)
 	list, err := c.leaders[0].list(t.Context(), &ListRequest{Limit: 10})
-	if err != nil || len(list.Transactions) != 1 || list.Transactions[0].WrongOwner != 13 {
-		t.Errorf("tx.list gives %+v, %v; want the epoch 13", list, err)
+	if err != nil || len(list.Transactions) != 1 || list.Transactions[0].WrongOwner != no.WrongOwner || list.Transactions[0].Conflict != no.Conflict {
+		t.Errorf("tx.list gives %+v, %v; want %+v", list, err, want)
 	}
 	stop()
 	c, _ = w.coordinate(Config{Name: "second"})
@@ -109,7 +126,7 @@ func TestAMoveIsTold(t *testing.T) {
 	told("after a replay")
 	w.forgets(c)
 	w.toldByWaiting("from the history", want)
-	w.shownMoved(c, tx, 13)
+	w.shownNo(c, want)
 }
 
 func (w *world) toldByWaiting(when string, want messages.Answer) {
@@ -138,20 +155,24 @@ func (w *world) wantRoute(prepares *nats.Subscription, want *messages.Route) {
 	}
 }
 
-// shownMoved wants the API to tell of a move, and under which id the client tries again.
-func (w *world) shownMoved(c *Coordinator, tx messages.ID, epoch uint64) {
+// shownNo wants the API to tell of a move, and under which id the client tries again, or of a conflict.
+func (w *world) shownNo(c *Coordinator, want messages.Answer) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	timeline, err := c.leaders[0].show(ctx, &TxRequest{Tx: tx})
-	if err != nil || timeline.WrongOwner != epoch || timeline.Next != tx.Next() {
-		w.t.Errorf("tx.show gives %+v, %v; want the epoch %d and the next id %s", timeline, err, epoch, tx.Next())
+	var next messages.ID
+	if want.WrongOwner != 0 {
+		next = want.Tx.Next()
 	}
-	outcome, err := c.leaders[0].abort(ctx, &TxRequest{Tx: tx})
+	timeline, err := c.leaders[0].show(ctx, &TxRequest{Tx: want.Tx})
+	if err != nil || timeline.WrongOwner != want.WrongOwner || timeline.Next != next || timeline.Conflict != want.Conflict {
+		w.t.Errorf("tx.show gives %+v, %v; want %+v and the next id %s", timeline, err, want, next)
+	}
+	outcome, err := c.leaders[0].abort(ctx, &TxRequest{Tx: want.Tx})
 	var failure *apiError
 	switch {
 	case errors.As(err, &failure) && failure.code == codeNotFound: // forgotten
-	case err != nil || outcome.WrongOwner != epoch:
-		w.t.Errorf("tx.abort gives %+v, %v; want the epoch %d", outcome, err, epoch)
+	case err != nil || outcome.WrongOwner != want.WrongOwner || outcome.Conflict != want.Conflict:
+		w.t.Errorf("tx.abort gives %+v, %v; want %+v", outcome, err, want)
 	}
 }
 
@@ -173,6 +194,21 @@ func TestARefusalIsNoMove(t *testing.T) {
 	timeline, err := c.leaders[0].show(t.Context(), &TxRequest{Tx: tx})
 	if err != nil || timeline.WrongOwner != 0 || !timeline.Next.IsZero() {
 		t.Errorf("tx.show gives %+v, %v; want no next id", timeline, err)
+	}
+}
+
+// The quick look at a submission's size counts its keys and locks: a prepare that is too large for them alone is refused.
+func TestKeysAndLocksCountForTheSizeOfAPrepare(t *testing.T) {
+	long := strings.Repeat("\x01", messages.MaxKey) // of which each byte is six in the record
+	for name, sub := range map[string]messages.Submission{
+		"keys":   {Operations: []messages.Operation{{Participant: "n1", Keys: slices.Repeat([]string{long}, 43)}}},
+		"shared": {Operations: []messages.Operation{{Participant: "n1", Shared: slices.Repeat([]string{long}, 43)}}},
+		"locks":  {Operations: []messages.Operation{{Participant: "n1"}}, Locks: slices.Repeat([]messages.Lock{{Key: long, Token: "t"}}, 43)},
+	} {
+		refusal := (&leader{}).tooLarge(&messages.Prepare{Tx: messages.NewID(), Participants: []string{"n1"}, Locks: sub.Locks}, &sub)
+		if refusal == nil || refusal.Error != messages.CodeTooLarge {
+			t.Errorf("%s: %+v", name, refusal)
+		}
 	}
 }
 

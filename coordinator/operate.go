@@ -60,6 +60,8 @@ type OutcomeResponse struct {
 	Reason      string      `json:"reason,omitempty"`
 	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved.
 	WrongOwner uint64 `json:"wrong_owner,omitempty"`
+	// Conflict: Participant refused because the transaction met another one on a key.
+	Conflict bool `json:"conflict,omitempty"`
 }
 
 // outcome waits for a transaction's outcome, through the leader's own door.
@@ -80,6 +82,7 @@ func (l *leader) outcome(ctx context.Context, tx messages.ID) (*OutcomeResponse,
 	}
 	return &OutcomeResponse{
 		Tx: tx, Outcome: answer.Outcome.String(), Participant: answer.Participant, Reason: answer.Reason, WrongOwner: answer.WrongOwner,
+		Conflict: answer.Conflict,
 	}, nil
 }
 

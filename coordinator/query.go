@@ -28,8 +28,10 @@ type Timeline struct {
 	// which the client tries again, whether or not it has.
 	WrongOwner uint64      `json:"wrong_owner,omitempty"`
 	Next       messages.ID `json:"next,omitzero"`
-	Finished   bool        `json:"finished"`
-	Expires    *time.Time  `json:"expires,omitempty"`
+	// Conflict: Participant refused because the transaction met another one on a key; the client may try again.
+	Conflict bool       `json:"conflict,omitempty"`
+	Finished bool       `json:"finished"`
+	Expires  *time.Time `json:"expires,omitempty"`
 	// Owed are the participants that have not said the outcome to be done.
 	Owed    []string        `json:"owed,omitempty"`
 	Records []TimelineEntry `json:"records"`
@@ -84,7 +86,7 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 	if timeline.WrongOwner = view.WrongOwner; view.WrongOwner != 0 {
 		timeline.Next = req.Tx.Next()
 	}
-	timeline.Finished = view.Finished
+	timeline.Conflict, timeline.Finished = view.Conflict, view.Finished
 	if view.Expires != 0 {
 		expires := time.UnixMilli(view.Expires).UTC()
 		timeline.Expires = &expires
@@ -185,7 +187,8 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 		defer cancel()
 		_, view, known, err := l.search(ctx, tx)
-		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason, WrongOwner: view.WrongOwner}
+		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason,
+			WrongOwner: view.WrongOwner, Conflict: view.Conflict}
 		switch {
 		case err != nil:
 			answer = tryAgain(tx, err.Error())
@@ -233,7 +236,9 @@ type TxSummary struct {
 	Participant string      `json:"participant,omitempty"` // who refused
 	Reason      string      `json:"reason,omitempty"`
 	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved.
-	WrongOwner   uint64   `json:"wrong_owner,omitempty"`
+	WrongOwner uint64 `json:"wrong_owner,omitempty"`
+	// Conflict: Participant refused because the transaction met another one on a key.
+	Conflict     bool     `json:"conflict,omitempty"`
 	Finished     bool     `json:"finished"`
 	Participants []string `json:"participants,omitempty"`
 	// Owed are the participants that have not voted, or not said the outcome to be done.
@@ -310,7 +315,7 @@ func (l *leader) listOpen(response *ListResponse) {
 func (l *leader) summary(view *protocol.View, owed []string) TxSummary {
 	s := TxSummary{
 		Tx: view.Tx, Shard: l.shard, Outcome: view.Outcome.String(), Participant: view.Participant, Reason: view.Reason,
-		WrongOwner: view.WrongOwner, Finished: view.Finished, Started: view.Tx.Time().UTC(), Expires: time.UnixMilli(view.Expires).UTC(), Owed: owed,
+		WrongOwner: view.WrongOwner, Conflict: view.Conflict, Finished: view.Finished, Started: view.Tx.Time().UTC(), Expires: time.UnixMilli(view.Expires).UTC(), Owed: owed,
 	}
 	for _, b := range view.Branches {
 		s.Participants = append(s.Participants, b.Participant)

@@ -162,16 +162,19 @@ func (l *leader) prepare(sub *messages.Submission, size int, reply string, known
 	p.Participants = participantsOf(sub, p.Participants[:0])
 	p.Expires = max(l.now(), sub.Tx.UnixMilli()) + sub.Timeout().Milliseconds()
 	p.Routing, l.scratch.record = sub.Routing(l.scratch.record)
+	p.Locks = sub.Locks
 	missing := p.Participants
 	if known {
-		var participants []string
-		var routing uint64
-		l.scratch.missing, participants, p.Expires, routing = l.fold.Missing(sub.Tx, l.scratch.missing[:0])
-		if routing != p.Routing {
+		var first protocol.First
+		l.scratch.missing, first = l.fold.Missing(sub.Tx, l.scratch.missing[:0])
+		if first.Routing != p.Routing {
 			l.otherwiseRouted(sub.Tx, len(l.scratch.missing), reply)
 			return
 		}
-		missing, p.Participants = l.scratch.missing, append(p.Participants[:0], participants...)
+		missing, p.Participants = l.scratch.missing, append(p.Participants[:0], first.Participants...)
+		p.Expires, p.Since = first.Expires, first.Since
+	} else {
+		p.Since = l.ages.since(sub, l.now())
 	}
 	if refusal := l.tooLarge(p, sub); refusal != nil {
 		l.answer(reply, refusal)
@@ -209,17 +212,19 @@ func (l *leader) otherwiseRouted(tx messages.ID, missing int, reply string) {
 func (l *leader) tooLarge(p *messages.Prepare, sub *messages.Submission) *messages.Answer {
 	const perName = messages.MaxName + 3
 	const perRoute = messages.MaxName + 100
+	const perLock = messages.MaxToken + 30
 	p.Operations = p.Operations[:0]
 	size := 0
 	for i := range sub.Operations {
 		op := &sub.Operations[i]
-		size += len(op.Payload) + 32
+		size += len(op.Payload) + 48
 		if op.Route != nil {
 			size += perRoute + 6*len(op.Route.Key)
 		}
-		for _, key := range op.Keys {
-			size += 6*len(key) + 3
-		}
+		size += sizeOfKeys(op.Keys) + sizeOfKeys(op.Shared)
+	}
+	for i := range sub.Locks {
+		size += perLock + 6*len(sub.Locks[i].Key)
 	}
 	if size+len(p.Participants)*perName+256 <= messages.MaxRecord {
 		return nil // even if all were one branch's
@@ -235,6 +240,14 @@ func (l *leader) tooLarge(p *messages.Prepare, sub *messages.Submission) *messag
 		}
 	}
 	return nil
+}
+
+// sizeOfKeys is what keys take in a record at the most: an escape has six bytes.
+func sizeOfKeys(keys []string) (size int) {
+	for _, key := range keys {
+		size += 6*len(key) + 3
+	}
+	return size
 }
 
 func participantsOf(sub *messages.Submission, names []string) []string {

@@ -53,8 +53,14 @@ type prepareRecord struct {
 	Tx           string   `json:"tx"`
 	Participants []string `json:"participants"`
 	Expires      int64    `json:"expires"`
-	Operations   []struct {
+	Since        int64    `json:"since"`
+	Locks        []struct {
+		Key   string `json:"key"`
+		Token string `json:"token"`
+	} `json:"locks"`
+	Operations []struct {
 		Keys    []string        `json:"keys"`
+		Shared  []string        `json:"shared"`
 		Payload json.RawMessage `json:"payload"`
 	} `json:"operations"`
 	Trace string `json:"trace"`

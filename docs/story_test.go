@@ -158,6 +158,7 @@ var (
 	ackSubject = regexp.MustCompile(`^(\$JS\.ACK\.assent-log-0\.[^.]+\.1\.)(\d+)(\.\d+\.)\d+\.\d+$`)
 	sequences  = regexp.MustCompile(`"(vote|through|seq)":(\d+)`)
 	expires    = regexp.MustCompile(`"expires":(\d{13})\b`)
+	since      = regexp.MustCompile(`"since":(\d{16})\b`)
 	created    = regexp.MustCompile(`"incarnation":"[^"]*"`)
 	writer     = regexp.MustCompile(`^[0-9a-f-]{36}-[0-9a-z]+$`)
 )
@@ -202,14 +203,24 @@ func (w *wire) body(body string) string {
 		return fmt.Sprintf(`"%s":%s`, found[1], w.sequence(found[2]))
 	})
 	body = expires.ReplaceAllStringFunc(body, func(s string) string {
-		if w.expires == "" {
-			w.expires = s
-		}
-		if s != w.expires {
-			w.t.Errorf("%s, and before it %s, of one transaction", s, w.expires)
-		}
+		w.oneOf(&w.expires, s)
 		return fmt.Sprintf(`"expires":%d`, 1764288031000+int64(5000*(len(w.pairs)/2-1)))
+	})
+	body = since.ReplaceAllStringFunc(body, func(s string) string {
+		w.oneOf(&w.since, s)
+		return fmt.Sprintf(`"since":%d`, 1764288001000250+int64(5_000_000*(len(w.pairs)/2-1)))
 	})
 	body = created.ReplaceAllString(body, `"incarnation":"2025-11-28T00:00:00.123456789Z"`)
 	return w.names.Replace(body)
+}
+
+// oneOf wants what stands in several records of a transaction to be the same in all of them.
+func (w *wire) oneOf(seen *string, now string) {
+	w.t.Helper()
+	if *seen == "" {
+		*seen = now
+	}
+	if now != *seen {
+		w.t.Errorf("%s, and before it %s, of one transaction", now, *seen)
+	}
 }

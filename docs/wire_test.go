@@ -152,6 +152,7 @@ type wire struct {
 	sequences map[string]string
 	writers   map[string]string
 	expires   string
+	since     string
 	// told are the messages that were written down: one may come again, on a machine that is slow.
 	told map[string]bool
 }
@@ -174,7 +175,7 @@ func newWire(t *testing.T, nc *nats.Conn) *wire {
 
 // name gives a transaction the id that it has in the document.
 func (w *wire) name(tx, as string) {
-	w.expires = ""
+	w.expires, w.since = "", ""
 	w.pairs = append(w.pairs, tx, as)
 	w.names = strings.NewReplacer(w.pairs...)
 }

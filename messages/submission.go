@@ -58,6 +58,19 @@ func (s *Submission) Routing(scratch []byte) (routing uint64, grown []byte) {
 	return max(binary.BigEndian.Uint64(sum[:8])>>11, 1), scratch
 }
 
+// Keyed tells whether the transaction names keys or locks, which others may have to wait for: only then its age matters.
+func (s *Submission) Keyed() bool {
+	if len(s.Locks) > 0 {
+		return true
+	}
+	for i := range s.Operations {
+		if op := &s.Operations[i]; len(op.Keys)+len(op.Shared) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 const bitTimeout = 2
 
 // AppendSubmission appends the record's JSON, without a newline. Payloads must be valid JSON without newlines.

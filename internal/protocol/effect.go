@@ -10,7 +10,7 @@ type EffectKind uint8
 // The effects of the fold.
 const (
 	// Decided: tell the clients that wait for Tx its Outcome; Participant refused it and Reason says why, when it did, and
-	// WrongOwner is its no's.
+	// WrongOwner and Conflict are its no's.
 	Decided EffectKind = iota + 1
 	// Send: Participant is owed Outcome, in answer to its yes at Vote (0: none was seen), until it is done.
 	Send
@@ -32,6 +32,7 @@ type Effect struct {
 	Participant string
 	Reason      string
 	WrongOwner  uint64
+	Conflict    bool
 }
 
 func (f *Fold) emit(e Effect) {

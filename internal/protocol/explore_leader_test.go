@@ -172,7 +172,9 @@ func (w *universe) submit(i, tx int) {
 		Operations: []messages.Operation{{}}}
 	missing := p.Participants
 	if known {
-		missing, p.Participants, p.Expires, _ = l.fold.Missing(ids[tx], nil)
+		var first First
+		missing, first = l.fold.Missing(ids[tx], nil)
+		p.Participants, p.Expires = first.Participants, first.Expires
 	}
 	for _, name := range missing {
 		w.publish(publish{entry{0, messages.KindPrepare, slices.Index(names[:], name), string(messages.AppendPrepare(nil, &p)), tx}, nobody})

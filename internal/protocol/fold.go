@@ -86,6 +86,8 @@ type transaction struct {
 	expires int64
 	// routing is that of its first prepare; 0 for none.
 	routing uint64
+	// since is its first prepare's: it decides nothing here, but the prepares that are missing must have the same.
+	since int64
 	// first is the message that made it known.
 	first position
 	// Invariant: participants never changes once it is known, except when recalled.
@@ -96,11 +98,7 @@ type transaction struct {
 	// held are those whose no was not a refusal.
 	held    uint64
 	outcome messages.Outcome
-	refuser string
-	reason  string
-	// wrongOwner is the epoch of the refuser's ring, if its no said that a key has moved; else 0.
-	// Invariant: only when it is aborted, by a no.
-	wrongOwner uint64
+	refusal
 	// parted is the sequence of the last prepare that would mislead a reader that has not read what came before; 0 for none.
 	parted uint64
 	// recalled: it was finished, and a late yes opened it again; participants are then only those who did so, and members
@@ -267,7 +265,7 @@ func (f *Fold) onPrepare(participant string, p *messages.Prepare) error {
 
 func (f *Fold) begin(p *messages.Prepare) *transaction {
 	tx := f.allocate(p.Tx, p.Expires, position{f.sequence, f.before})
-	tx.routing = p.Routing
+	tx.routing, tx.since = p.Routing, p.Since
 	for _, name := range p.Participants {
 		tx.participants = append(tx.participants, name)
 		tx.yesAt = append(tx.yesAt, 0)
@@ -317,7 +315,7 @@ func (f *Fold) onVote(participant string, v *messages.VoteRecord) {
 		}
 	case v.Vote == messages.VoteNo:
 		tx.no |= 1 << index
-		f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, v.WrongOwner})
+		f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, v.WrongOwner, v.Conflict})
 	default:
 		if v.Vote == messages.VoteReadOnly {
 			tx.readOnly |= 1 << index
@@ -348,7 +346,7 @@ func (f *Fold) late(participant string, v *messages.VoteRecord) {
 	if v.Vote != messages.VoteYes {
 		tx.yes, tx.held = 0, 1
 	}
-	tx.refuser, tx.reason, tx.wrongOwner, tx.parted = past.refuser, past.reason, past.wrongOwner, past.parted
+	tx.refusal, tx.parted = past.refusal, past.parted
 	f.send(tx, 0)
 }
 
@@ -401,9 +399,10 @@ func (f *Fold) decide(tx *transaction, v Verdict) {
 	if tx.outcome != messages.Undecided {
 		panic("protocol: transaction " + tx.id.String() + " decided twice: " + tx.outcome.String() + ", " + v.Outcome.String())
 	}
-	tx.outcome, tx.refuser, tx.reason, tx.wrongOwner = v.Outcome, v.Participant, v.Reason, v.WrongOwner
+	tx.outcome, tx.refusal = v.Outcome, refusal{v.Participant, v.Reason, v.WrongOwner, v.Conflict}
 	f.emit(Effect{
 		Kind: Decided, Tx: tx.id, Outcome: v.Outcome, Participant: v.Participant, Reason: v.Reason, WrongOwner: v.WrongOwner,
+		Conflict: v.Conflict,
 	})
 	if tx.owed() == 0 {
 		f.finish(tx)

@@ -114,7 +114,7 @@ func outcomeOf(f *Fold, id messages.ID) string {
 	if !known {
 		return ""
 	}
-	return fmt.Sprintf("%s by %q: %q, wrong owner %d", v.Outcome, v.Participant, v.Reason, v.WrongOwner)
+	return fmt.Sprintf("%s by %q: %q, wrong owner %d, conflict %v", v.Outcome, v.Participant, v.Reason, v.WrongOwner, v.Conflict)
 }
 
 // TestFoldValidityProperty: committed only with every participant's yes or read-only in time and before any no or

@@ -27,6 +27,7 @@ type genRecord struct {
 	vote         messages.Vote
 	held         bool
 	wrongOwner   uint64
+	conflict     bool
 	routing      uint64
 	reason       string
 	through      uint64
@@ -53,7 +54,7 @@ func (m *genMessage) encode() testMessage {
 				Tx: r.tx, Participants: r.participants, Expires: r.expires, Routing: r.routing, Operations: []messages.Operation{{Payload: []byte("1")}},
 			})
 		case m.kind == messages.KindVote:
-			data = messages.AppendVote(data, &messages.VoteRecord{Tx: r.tx, Vote: r.vote, Held: r.held, Reason: r.reason, WrongOwner: r.wrongOwner})
+			data = messages.AppendVote(data, &messages.VoteRecord{Tx: r.tx, Vote: r.vote, Held: r.held, Reason: r.reason, WrongOwner: r.wrongOwner, Conflict: r.conflict})
 		case m.kind == messages.KindAbort:
 			data = messages.AppendAbort(data, &messages.Abort{Tx: r.tx, Reason: r.reason})
 		default:
@@ -220,6 +221,7 @@ func (m *logMaker) chaos(tx *makerTx) action {
 		if m.pick("moved", 2) == 0 {
 			no.wrongOwner = uint64(1 + m.pick("epoch", 3))
 		}
+		no.conflict = m.pick("conflict", 2) == 0
 		return action{messages.KindVote, who, no}
 	case 8:
 		return action{messages.KindVote, who, genRecord{tx: tx.id, vote: messages.VoteReadOnly}}

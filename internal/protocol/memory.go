@@ -45,9 +45,13 @@ type remembered struct {
 	lingers bool
 }
 
+// refusal is why a transaction was aborted; the zero refusal is that of one that was not.
 type refusal struct {
 	refuser, reason string
-	wrongOwner      uint64
+	// wrongOwner is the epoch of the refuser's ring, if its no said that a key has moved; else 0.
+	wrongOwner uint64
+	// conflict: the refuser's no said that the transaction met another one on a key.
+	conflict bool
 }
 
 // past is a remembered transaction, as it is recalled.
@@ -96,7 +100,7 @@ func (m *memory) remember(tx *transaction, now int64, sequence uint64) {
 		list: m.lists.take(tx.everybody()),
 	}
 	if tx.refuser != "" || tx.reason != "" {
-		m.refusals[tx.id] = refusal{tx.refuser, tx.reason, tx.wrongOwner}
+		m.refusals[tx.id] = tx.refusal
 	}
 	last := len(m.order) - 1
 	if last < 0 || len(m.order[last].entries) == m.blockSize {

@@ -36,6 +36,7 @@ type modelTx struct {
 	refuser      string
 	reason       string
 	wrongOwner   uint64
+	conflict     bool
 	recalled     bool
 	// finished: end is the number of the end, at is when.
 	finished  bool
@@ -77,7 +78,7 @@ func (m *model) read(msg *genMessage) {
 			m.vote(msg, r)
 		case msg.kind == messages.KindAbort:
 			if tx := m.find(r.tx); tx != nil && tx.outcome == messages.Undecided {
-				m.decide(tx, messages.Aborted, "", r.reason, 0)
+				m.decide(tx, messages.Aborted, "", r.reason, 0, false)
 			}
 		case msg.kind == messages.KindFinished:
 			if tx := m.find(r.tx); tx != nil && tx.outcome != messages.Undecided && !tx.finished && tx.lastYes("") <= r.through {
@@ -110,7 +111,7 @@ func (m *model) expire() {
 		return bytes.Compare(a.id[:], b.id[:])
 	})
 	for _, tx := range expired {
-		m.decide(tx, messages.Aborted, "", "timeout", 0)
+		m.decide(tx, messages.Aborted, "", "timeout", 0, false)
 	}
 }
 
@@ -160,10 +161,10 @@ func (m *model) prepare(msg *genMessage, r genRecord) {
 	}
 	tx.prepared = append(tx.prepared, msg.participant)
 	if tx.outcome == messages.Undecided && m.logTime > tx.expires {
-		m.decide(tx, messages.Aborted, "", "timeout", 0)
+		m.decide(tx, messages.Aborted, "", "timeout", 0, false)
 	}
 	if tx.outcome == messages.Undecided && tx.routing != r.routing {
-		m.decide(tx, messages.Aborted, "", "submitted twice, and routed differently", 0)
+		m.decide(tx, messages.Aborted, "", "submitted twice, and routed differently", 0, false)
 	}
 }
 
@@ -197,7 +198,7 @@ func (m *model) vote(msg *genMessage, r genRecord) {
 	}
 	tx.votes = append(tx.votes, vote)
 	if r.vote == messages.VoteNo {
-		m.decide(tx, messages.Aborted, msg.participant, r.reason, r.wrongOwner)
+		m.decide(tx, messages.Aborted, msg.participant, r.reason, r.wrongOwner, r.conflict)
 		return
 	}
 	for _, p := range tx.participants {
@@ -205,7 +206,7 @@ func (m *model) vote(msg *genMessage, r genRecord) {
 			return
 		}
 	}
-	m.decide(tx, messages.Committed, "", "", 0)
+	m.decide(tx, messages.Committed, "", "", 0, false)
 }
 
 func (tx *modelTx) said(who string, vote messages.Vote) bool {
@@ -227,9 +228,9 @@ func (tx *modelTx) lastYes(who string) (sequence uint64) {
 	return sequence
 }
 
-func (m *model) decide(tx *modelTx, outcome messages.Outcome, refuser, reason string, wrongOwner uint64) {
-	tx.outcome, tx.refuser, tx.reason, tx.wrongOwner = outcome, refuser, reason, wrongOwner
-	m.say("%s %s by %q: %q, wrong owner %d", tx.id, outcome, refuser, reason, wrongOwner)
+func (m *model) decide(tx *modelTx, outcome messages.Outcome, refuser, reason string, wrongOwner uint64, conflict bool) {
+	tx.outcome, tx.refuser, tx.reason, tx.wrongOwner, tx.conflict = outcome, refuser, reason, wrongOwner, conflict
+	m.say("%s %s by %q: %q, wrong owner %d, conflict %v", tx.id, outcome, refuser, reason, wrongOwner, conflict)
 	owed := tx.owed()
 	for _, p := range owed {
 		m.send(tx, p)
@@ -266,7 +267,7 @@ func (m *model) view(id messages.ID) string {
 		return "not known"
 	}
 	v := View{
-		Tx: id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner,
+		Tx: id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner, Conflict: tx.conflict,
 		Expires: tx.expires, Finished: tx.finished,
 	}
 	if tx.finished {
@@ -307,7 +308,7 @@ func effectsOf(f *Fold) (effects []string) {
 func effectText(e Effect) string {
 	switch {
 	case e.Kind == Decided:
-		return fmt.Sprintf("%s %s by %q: %q, wrong owner %d", e.Tx, e.Outcome, e.Participant, e.Reason, e.WrongOwner)
+		return fmt.Sprintf("%s %s by %q: %q, wrong owner %d, conflict %v", e.Tx, e.Outcome, e.Participant, e.Reason, e.WrongOwner, e.Conflict)
 	case e.Kind == Finished:
 		return fmt.Sprintf("%s finished", e.Tx)
 	case e.Kind == Ignored:

@@ -106,17 +106,17 @@ var mutants = []struct {
 	},
 	{
 		"a stranger's vote counts", "fold.go",
-		"f.stats.Stranger++\n		if holds {", "f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, 0}); if holds {",
+		"f.stats.Stranger++\n		if holds {", "f.decide(tx, Verdict{messages.Aborted, participant, v.Reason, 0, false}); if holds {",
 		"TestFoldTranscripts/garbage",
 	},
 	{
 		"a move is forgotten when the transaction is finished", "memory.go",
-		"refusal{tx.refuser, tx.reason, tx.wrongOwner}", "refusal{tx.refuser, tx.reason, 0}",
+		"m.refusals[tx.id] = tx.refusal", "m.refusals[tx.id] = refusal{tx.refuser, tx.reason, 0, tx.conflict}",
 		"TestFoldTranscripts/moved",
 	},
 	{
 		"a move is forgotten when the transaction is recalled", "fold.go",
-		"past.refuser, past.reason, past.wrongOwner, past.parted", "past.refuser, past.reason, 0, past.parted",
+		"tx.refusal, tx.parted = past.refusal, past.parted", "tx.refusal, tx.parted = refusal{past.refuser, past.reason, 0, past.conflict}, past.parted",
 		"TestFoldTranscripts/moved",
 	},
 	{
@@ -128,6 +128,31 @@ var mutants = []struct {
 		"a move is not told", "fold.go",
 		"Reason: v.Reason, WrongOwner: v.WrongOwner,\n", "Reason: v.Reason,\n",
 		"TestFoldTranscripts/moved",
+	},
+	{
+		"a conflict is forgotten when the transaction is finished", "memory.go",
+		"m.refusals[tx.id] = tx.refusal", "m.refusals[tx.id] = refusal{tx.refuser, tx.reason, tx.wrongOwner, false}",
+		"TestFoldTranscripts/conflict",
+	},
+	{
+		"a conflict is forgotten when the transaction is recalled", "fold.go",
+		"tx.refusal, tx.parted = past.refusal, past.parted", "tx.refusal, tx.parted = refusal{past.refuser, past.reason, past.wrongOwner, false}, past.parted",
+		"TestFoldTranscripts/conflict",
+	},
+	{
+		"a conflict after a refusal makes it one to try again", "fold.go",
+		"	case tx.outcome != messages.Undecided:\n", "	case tx.outcome != messages.Undecided:\n		tx.conflict = tx.conflict || v.Conflict\n",
+		"TestFoldTranscripts/conflict",
+	},
+	{
+		"a conflict is not told", "fold.go",
+		"		Conflict: v.Conflict,\n", "",
+		"TestFoldTranscripts/conflict",
+	},
+	{
+		"who voted yes cannot give way any more", "fold.go",
+		"	case v.Vote == messages.VoteNo:\n", "	case v.Vote == messages.VoteNo && tx.yes&(1<<index) != 0:\n	case v.Vote == messages.VoteNo:\n",
+		"TestFoldTranscripts/conflict",
 	},
 	{
 		"what was routed in two ways is one transaction", "fold.go",

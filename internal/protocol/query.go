@@ -14,8 +14,9 @@ type View struct {
 	Outcome messages.Outcome
 	// Participant refused it, and Reason says why it was aborted.
 	Participant, Reason string
-	// WrongOwner: see Verdict.
+	// WrongOwner and Conflict: see Verdict.
 	WrongOwner uint64
+	Conflict   bool
 	// Expires is in Unix milliseconds of log time.
 	Expires int64
 	// Finished: every participant is done; what follows is then empty.
@@ -39,16 +40,22 @@ type Verdict struct {
 	Participant, Reason string
 	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved; else 0.
 	WrongOwner uint64
+	// Conflict: Participant refused because the transaction met another one on a key.
+	Conflict bool
 }
 
 // Lookup tells how an unfinished or remembered transaction was decided, without allocating; known is false for one that
 // the fold does not know or has forgotten.
 func (f *Fold) Lookup(id messages.ID) (v Verdict, known bool) {
 	if tx := f.open[id]; tx != nil {
-		return Verdict{tx.outcome, tx.refuser, tx.reason, tx.wrongOwner}, true
+		return tx.refusal.verdict(tx.outcome), true
 	}
 	p, ok := f.memory.peek(id)
-	return Verdict{p.outcome, p.refuser, p.reason, p.wrongOwner}, ok
+	return p.refusal.verdict(p.outcome), ok
+}
+
+func (r *refusal) verdict(outcome messages.Outcome) Verdict {
+	return Verdict{outcome, r.refuser, r.reason, r.wrongOwner, r.conflict}
 }
 
 // View is all that the fold knows of a transaction.
@@ -58,7 +65,7 @@ func (f *Fold) View(id messages.ID) (View, bool) {
 	}
 	p, ok := f.memory.peek(id)
 	return View{
-		Tx: id, Outcome: p.outcome, Participant: p.refuser, Reason: p.reason, WrongOwner: p.wrongOwner,
+		Tx: id, Outcome: p.outcome, Participant: p.refuser, Reason: p.reason, WrongOwner: p.wrongOwner, Conflict: p.conflict,
 		Expires: p.expires, Finished: true,
 	}, ok
 }
@@ -76,8 +83,8 @@ func (f *Fold) Open() iter.Seq[View] {
 
 func (tx *transaction) view() View {
 	v := View{
-		Tx: tx.id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner, Expires: tx.expires,
-		Branches: make([]BranchView, len(tx.participants)),
+		Tx: tx.id, Outcome: tx.outcome, Participant: tx.refuser, Reason: tx.reason, WrongOwner: tx.wrongOwner, Conflict: tx.conflict,
+		Expires: tx.expires, Branches: make([]BranchView, len(tx.participants)),
 	}
 	for i, name := range tx.participants {
 		bit := uint64(1) << i
@@ -95,20 +102,28 @@ func (tx *transaction) view() View {
 	return v
 }
 
+// First is what a transaction's first prepare fixed for all others.
+type First struct {
+	// Participants are the fold's: they must not be changed, and are valid until the next Message.
+	Participants   []string
+	Expires, Since int64
+	Routing        uint64
+}
+
 // Missing appends to names the participants of an undecided transaction whose prepare is not in the log, and gives
-// the transaction's expiry and routing: what a repeated submission has to write again after a leader's crash, if it is
-// routed as the first one was.
-func (f *Fold) Missing(id messages.ID, names []string) (missing, participants []string, expires int64, routing uint64) {
+// what the first one fixed: what a repeated submission has to write again after a leader's crash, if it is routed as the
+// first one was.
+func (f *Fold) Missing(id messages.ID, names []string) (missing []string, first First) {
 	tx := f.open[id]
 	if tx == nil || tx.outcome != messages.Undecided {
-		return names, nil, 0, 0
+		return names, First{}
 	}
 	for i, name := range tx.participants {
 		if tx.prepared&(1<<i) == 0 {
 			names = append(names, name)
 		}
 	}
-	return names, tx.participants, tx.expires, tx.routing
+	return names, First{tx.participants, tx.expires, tx.since, tx.routing}
 }
 
 // Overdue appends to ids at most limit undecided transactions whose expiry is before now, a wall clock's Unix

@@ -186,8 +186,9 @@ var scenarioCommands = map[string]func(*scenario, command){
 		}
 	},
 	"missing": func(s *scenario, c command) {
-		missing, participants, expires, routing := s.fold.Missing(s.id(c.word(1)), nil)
-		s.say("missing %v of %v, expires %d%s", missing, participants, expires, routedAs(routing))
+		missing, first := s.fold.Missing(s.id(c.word(1)), nil)
+		s.say("missing %v of %v, expires %d%s%s", missing, first.Participants, first.Expires, orNothing(", since %d", first.Since),
+			orNothing(", routing %d", first.Routing))
 	},
 	"stats": func(s *scenario, _ command) {
 		stats, open, remembered := s.fold.Stats(), 0, 0
@@ -237,11 +238,11 @@ func (s *scenario) record(verb string, data []byte, c command) []byte {
 	case "prepare":
 		return messages.AppendPrepare(data, &messages.Prepare{
 			Tx: id, Participants: strings.Split(c.fields["participants"], ","), Expires: c.number("expires"),
-			Routing:    uint64(c.number("routing")),
+			Routing: uint64(c.number("routing")), Since: c.number("since"),
 			Operations: []messages.Operation{{Payload: []byte("1")}},
 		})
 	case "vote":
-		v := messages.VoteRecord{Tx: id, Reason: c.fields["reason"], WrongOwner: uint64(c.number("wrong_owner"))}
+		v := messages.VoteRecord{Tx: id, Reason: c.fields["reason"], WrongOwner: uint64(c.number("wrong_owner")), Conflict: c.fields["conflict"] == "true"}
 		switch c.word(1) {
 		case "yes":
 			v.Vote = messages.VoteYes
@@ -280,7 +281,7 @@ func (s *scenario) effect(e Effect) {
 	tx := s.names[e.Tx]
 	switch e.Kind {
 	case Decided:
-		s.say("%s %s%s", tx, e.Outcome, because(e.Participant, e.Reason, e.WrongOwner))
+		s.say("%s %s%s", tx, e.Outcome, because(Verdict{e.Outcome, e.Participant, e.Reason, e.WrongOwner, e.Conflict}))
 	case Send:
 		presumed := ""
 		if e.Presumed {
@@ -297,23 +298,27 @@ func (s *scenario) effect(e Effect) {
 	}
 }
 
-func routedAs(routing uint64) string {
-	if routing == 0 {
+// orNothing is the number, unless it is 0.
+func orNothing[N int64 | uint64](format string, n N) string {
+	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", routing %d", routing)
+	return fmt.Sprintf(format, n)
 }
 
-func because(participant, reason string, wrongOwner uint64) string {
+func because(v Verdict) string {
 	s := ""
-	if participant != "" {
-		s += " by " + participant
+	if v.Participant != "" {
+		s += " by " + v.Participant
 	}
-	if reason != "" {
-		s += ": " + reason
+	if v.Reason != "" {
+		s += ": " + v.Reason
 	}
-	if wrongOwner != 0 {
-		s += fmt.Sprintf(", wrong owner by epoch %d", wrongOwner)
+	if v.WrongOwner != 0 {
+		s += fmt.Sprintf(", wrong owner by epoch %d", v.WrongOwner)
+	}
+	if v.Conflict {
+		s += ", conflict"
 	}
 	return s
 }
@@ -328,7 +333,7 @@ func (s *scenario) show(name string) {
 	if v.Finished {
 		state = "finished"
 	}
-	s.say("%s %s%s, expires %d", state, v.Outcome, because(v.Participant, v.Reason, v.WrongOwner), v.Expires)
+	s.say("%s %s%s, expires %d", state, v.Outcome, because(Verdict{v.Outcome, v.Participant, v.Reason, v.WrongOwner, v.Conflict}), v.Expires)
 	for _, b := range v.Branches {
 		prepared := ""
 		if b.Prepared {
