@@ -44,6 +44,7 @@ type entry struct {
 	agent    *agent.Agent
 	calls    map[string]*call // of local operations, by id
 	watching map[string]bool
+	place    int        // how many wait before this session, as those who watch were told
 	failure  error      // why the last write or read came to nothing
 	closed   bool       // forgotten, or the session is over
 	together *gathering // where writes go meanwhile
@@ -362,10 +363,14 @@ func (e *entry) close() (held []*Lock) {
 func (e *entry) attend() {
 	e.s.attend(e, e.agent.Busy())
 	sessions := e.agent.Watch()
+	if place := e.agent.Place(); place != e.place {
+		e.place = place
+		e.s.moved(e, place)
+	}
 	for _, w := range sessions { // as long as the key changes hands, nobody needs to look at those who pass it on
 		if !e.watching[w.Session] && e.agent.Still() {
 			e.watching[w.Session] = true
-			e.s.watch(e, w.Session, time.Duration(w.TTL)*time.Millisecond)
+			e.s.watch(e, w.Session, time.Duration(w.TTL)*time.Millisecond, e.place)
 		}
 	}
 	if len(e.watching) == 0 {

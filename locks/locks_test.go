@@ -55,7 +55,7 @@ func (c *cluster) open(cfg locks.Config) *locks.Session {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Close(ctx); err != nil {
 			c.t.Errorf("close: %v", err)

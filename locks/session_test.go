@@ -20,7 +20,8 @@ import (
 
 func (c *cluster) js() jetstream.JetStream {
 	c.t.Helper()
-	js, err := jetstream.New(c.connect())
+	// The default is 5 s, which a busy machine may need for a question.
+	js, err := jetstream.New(c.connect(), jetstream.WithDefaultTimeout(time.Minute))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -463,6 +464,56 @@ func TestAHandOffIsOneWrite(t *testing.T) {
 	if writes := sequence() - before; writes > waiters+2 {
 		t.Errorf("%d writes for %d hand-offs", writes, waiters)
 	}
+}
+
+// Each of those who wait used to look at the holder, and at the first eight of the queue, every 400 ms: 64 of them read 1,600 records
+// a second while nothing happened, and a busy machine answered nothing else any more. How often each looks is counted here
+// in the looks of the busiest, so that it does not matter how fast they are.
+func TestManyWhoWaitLookLittleMoreThanOne(t *testing.T) {
+	const waiters, looks = 32, 6
+	c := start(t)
+	cfg := locks.Config{Streams: 1, TTL: time.Hour}
+	holder := c.open(cfg)
+	held := mustLock(t, holder, "k")
+	var all int
+	enough := make(chan int, 1) // how often all of them have looked, when one has looked that often
+	by := make(map[string]int) // the inbox of who asks tells who it is
+	nc := c.connect()
+	_, err := nc.Subscribe("$JS.API.STREAM.MSG.GET.KV_assent-locks-0", func(msg *nats.Msg) {
+		if !strings.Contains(string(msg.Data), holder.ID()) {
+			return
+		}
+		who := msg.Reply[:strings.LastIndexByte(msg.Reply, '.')]
+		all++
+		by[who]++
+		if by[who] == looks {
+			select {
+			case enough <- all:
+			default: // another was before
+			}
+		}
+	})
+	if err := errors.Join(err, nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	for range waiters {
+		s := c.open(cfg)
+		done.Go(func() {
+			l, err := s.Lock(t.Context(), "k")
+			if err == nil {
+				err = l.Unlock(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if together := <-enough; together > waiters*looks/3 {
+		t.Errorf("%d who wait looked at the holder %d times, while one of them did so %d times", waiters, together, looks)
+	}
+	mustUnlock(t, held)
+	done.Wait()
 }
 
 func TestBadInput(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"regexp"
 	"time"
@@ -16,8 +17,18 @@ import (
 
 // watcher watches another session, for the entries to which its death matters.
 type watcher struct {
-	entries map[*entry]bool
+	entries map[*entry]int // how many wait before this session there
 	stop    context.CancelFunc
+	nearer  chan struct{} // told when one of them has become fewer
+}
+
+// place is the least number of those who wait before this session for what the other has. The session's mutex is held.
+func (w *watcher) place() int {
+	least := math.MaxInt
+	for _, place := range w.entries {
+		least = min(least, place)
+	}
+	return least
 }
 
 // pollTime is the time between looks at a record that somebody waits for, and at the sessions in the way: a part of the
@@ -32,8 +43,8 @@ func pollTime(ttl time.Duration) time.Duration {
 // by less than one in a hundred.
 func grace(ttl time.Duration) time.Duration { return ttl/100 + 10*time.Millisecond }
 
-// watch begins to watch a session for an entry.
-func (s *Session) watch(e *entry, session string, ttl time.Duration) {
+// watch begins to watch a session for an entry, before which place others wait.
+func (s *Session) watch(e *entry, session string, ttl time.Duration, place int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -42,11 +53,31 @@ func (s *Session) watch(e *entry, session string, ttl time.Duration) {
 	w := s.watchers[session]
 	if w == nil {
 		ctx, stop := context.WithCancel(s.ctx)
-		w = &watcher{entries: make(map[*entry]bool), stop: stop}
+		w = &watcher{entries: make(map[*entry]int), stop: stop, nearer: make(chan struct{}, 1)}
 		s.watchers[session] = w
 		s.running.Go(func() { s.observe(ctx, session, max(ttl, minTTL), w) })
 	}
-	w.entries[e] = true
+	w.entries[e] = place
+}
+
+// moved says to those who watch for an entry how many wait before it now.
+func (s *Session) moved(e *entry, place int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range e.watching {
+		w := s.watchers[session]
+		if w == nil {
+			continue
+		}
+		before := w.place()
+		if w.entries[e] = place; w.place() >= before {
+			continue
+		}
+		select {
+		case w.nearer <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (s *Session) unwatch(e *entry, session string) {
@@ -60,10 +91,46 @@ func (s *Session) unwatch(e *entry, session string) {
 	}
 }
 
-// observe watches a session until it has ended, for the entries of a watcher.
+// observe watches a session until it has ended, for the entries of a watcher. Who is next in a queue looks every pollTime; whoever
+// comes after that is there for the case that those before are dead too, and looks the rarer the more they are: all of those
+// who wait together look little more often than the first few, however many they are.
 func (s *Session) observe(ctx context.Context, session string, ttl time.Duration, w *watcher) {
-	if s.outlive(ctx, session, func(raw) time.Duration { return ttl }, pollTime) == nil {
+	pace := func(ttl, took time.Duration) time.Duration {
+		s.mu.Lock()
+		place := w.place()
+		s.mu.Unlock()
+		return min(max(pollTime(ttl), restAfter*took)*time.Duration(min(place, maxPlace)+1), ttl)
+	}
+	if s.sleep(ctx, time.Now().Add(-pollTime(ttl)), func() time.Duration { return pace(ttl, 0) }, w.nearer) == nil &&
+		s.outlive(ctx, session, func(raw) time.Duration { return ttl }, pace, w.nearer) == nil {
 		s.died(session, w)
+	}
+}
+
+// restAfter is how many times as long as a look took nobody looks again: a server that is slow, or a machine that is, is asked the
+// rarer the slower it is. Else many that wait would keep it from ever catching up.
+const restAfter = 4
+
+// maxPlace bounds the place by which a pace is computed.
+const maxPlace = 1 << 20
+
+// sleep waits until a pause since a moment is over. The pause is asked for again when nearer says so. The error is the context's.
+func (s *Session) sleep(ctx context.Context, since time.Time, pause func() time.Duration, nearer <-chan struct{}) error {
+	for {
+		wait := time.Until(since.Add(pause()))
+		if wait <= 0 {
+			return context.Cause(ctx)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-nearer:
+		case <-timer.C:
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -112,7 +179,7 @@ func (s *Session) Ended(ctx context.Context, id string) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	err := s.outlive(ctx, id, s.ttlOf, func(ttl time.Duration) time.Duration { return ttl / 4 })
+	err := s.outlive(ctx, id, s.ttlOf, func(ttl, took time.Duration) time.Duration { return max(ttl/4, restAfter*took) }, nil)
 	if err != nil && s.ctx.Err() != nil {
 		<-s.done // its error is known before
 		return s.Err()
@@ -132,15 +199,16 @@ func (s *Session) ttlOf(stored raw) time.Duration {
 	return max(time.Duration(r.TTL)*time.Millisecond, minTTL)
 }
 
-// outlive looks at a session's record until the session has ended. If it stays the same for the TTL, by our own
+// outlive looks at a session's record, at a pace, until the session has ended. If it stays the same for the TTL, by our own
 // monotonic clock and from when we saw it first, the session's own deadline has passed, because that counts from before
 // what we saw was sent; then it is ended by a compare-and-swap on just that version, so that it cannot be renewed any more.
 // The error is the context's.
-func (s *Session) outlive(ctx context.Context, session string, ttlOf func(raw) time.Duration, poll func(time.Duration) time.Duration) error {
+func (s *Session) outlive(ctx context.Context, session string, ttlOf func(raw) time.Duration, pace func(ttl, took time.Duration) time.Duration, nearer <-chan struct{}) error {
 	at := s.bucket.place(kindSession, session)
 	var seen raw
 	var since time.Time
 	for ttl := s.cfg.TTL; ; {
+		began := time.Now()
 		if last, err := s.lookAt(ctx, at); err == nil {
 			if last.deleted {
 				return nil
@@ -152,14 +220,15 @@ func (s *Session) outlive(ctx context.Context, session string, ttlOf func(raw) t
 				return nil
 			}
 		}
-		wait := poll(ttl)
-		if !since.IsZero() {
-			wait = min(wait, max(time.Until(since.Add(ttl+grace(ttl))), tickTime))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait):
+		looked := time.Now()
+		if err := s.sleep(ctx, looked, func() time.Duration {
+			wait := pace(ttl, looked.Sub(began))
+			if !since.IsZero() {
+				wait = min(wait, max(since.Add(ttl+grace(ttl)).Sub(looked), tickTime))
+			}
+			return wait
+		}, nearer); err != nil {
+			return err
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (a *Agent) decide() {
 // look, because it may not know that it holds: it may have missed that it was granted what it does not want any more.
 func (a *Agent) poll() {
 	for _, op := range a.operations {
-		if op.state == held || a.now-a.heard < a.cfg.Poll && (op.unheard == 0 || a.now-a.heard < a.cfg.Answer) {
+		if op.state == held || a.now-a.heard < a.pollTime(op) && (op.unheard == 0 || a.now-a.heard < a.cfg.Answer) {
 			continue
 		}
 		if keeper := a.known.Keeper(); a.known.Ahead(op.ID) == 0 && keeper != a.cfg.Self {
@@ -62,6 +62,19 @@ func (a *Agent) poll() {
 		a.read()
 		return
 	}
+}
+
+// Those who wait look at the record at a pace: the first pollers of a queue every Poll, the next as many half as often, and so
+// on, but the slowest only slowestPoll times slower. So it is not n reads for n who wait, and a grant of which the message
+// was lost is found out soon all the same, also by one that does not know yet how far it has come.
+const (
+	pollers     = 8
+	slowestPoll = 8
+)
+
+// pollTime is how long an operation hears nothing before the record is read.
+func (a *Agent) pollTime(op *operation) int64 {
+	return a.cfg.Poll * int64(min(1+a.ahead(op)/pollers, slowestPoll))
 }
 
 // wanting tells whether a local operation wants something.

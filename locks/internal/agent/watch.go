@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"math"
 	"slices"
 
 	"github.com/assent-tx/assent/locks/internal/record"
@@ -26,6 +27,30 @@ type Watched struct {
 
 // watched is how many of those who wait are watched.
 const watched = 8
+
+// Place is how many wait before the first of this session's own, as far as is known: 0 when one of them holds. The farther
+// back a session is, the rarer it needs to look, so that many who wait do not look more often than a few.
+func (a *Agent) Place() int {
+	if len(a.operations) == 0 {
+		return 0
+	}
+	least := math.MaxInt
+	for _, op := range a.operations {
+		least = min(least, a.ahead(op))
+	}
+	return least
+}
+
+// ahead is how many wait before a local operation, as far as is known.
+func (a *Agent) ahead(op *operation) int {
+	if op.state != waiting {
+		return 0
+	}
+	if ahead := a.known.Ahead(op.ID); ahead >= 0 {
+		return ahead
+	}
+	return max(op.ahead, 0)
+}
 
 // Still tells whether nothing has changed for so long that somebody may be dead.
 func (a *Agent) Still() bool { return a.now-a.changed >= a.cfg.Poll }
