@@ -477,7 +477,7 @@ func TestManyWhoWaitLookLittleMoreThanOne(t *testing.T) {
 	held := mustLock(t, holder, "k")
 	var all int
 	enough := make(chan int, 1) // how often all of them have looked, when one has looked that often
-	by := make(map[string]int) // the inbox of who asks tells who it is
+	by := make(map[string]int)  // the inbox of who asks tells who it is
 	nc := c.connect()
 	_, err := nc.Subscribe("$JS.API.STREAM.MSG.GET.KV_assent-locks-0", func(msg *nats.Msg) {
 		if !strings.Contains(string(msg.Data), holder.ID()) {
