@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/assent-tx/assent/locks/fence"
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+)
+
+// Store is a participant's handler on a database. Its methods may be called by many goroutines at once, and by many instances
+// on the same database.
+type Store struct {
+	db     *sql.DB
+	cfg    Config
+	say    *statements
+	fences fence.SQL
+	// group shares transactions; nil where each has its own.
+	group *group
+}
+
+var (
+	_ participant.Handler   = (*Store)(nil)
+	_ participant.InDoubt   = (*Store)(nil)
+	_ participant.Watermark = (*Store)(nil)
+)
+
+// The states of a branch's row.
+const (
+	tried     = "tried"
+	held      = "held"
+	confirmed = "confirmed"
+	cancelled = "cancelled"
+	// heuristic: the application has decided otherwise, for the reason in the row.
+	heuristic = "heuristic"
+)
+
+// Open makes the tables if they are not there, and checks the database: what is needed is an error that says what to change, what
+// is only unwise is a warning in the log. The database stays the caller's, and must outlive the participant. What to
+// set in the driver's data source name:
+//
+//   - SQLite: a time to wait for other processes (modernc.org/sqlite: _pragma=busy_timeout(1000)); journal_mode=WAL, so that
+//     readers do not keep commits waiting; synchronous=FULL, which is SQLite's default: with less a yes may be lost;
+//   - MySQL: innodb_lock_wait_timeout=1 (seconds; the default of 50 is longer than a call of the SDK), a strict sql_mode, and at
+//     many branches at once transaction_isolation='READ-COMMITTED', which locks fewer gaps;
+//   - PostgreSQL: nothing.
+func Open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, cfg: cfg, say: newStatements(cfg.Dialect), fences: fence.SQL{Dialect: cfg.Dialect}}
+	if cfg.Dialect == SQLite {
+		s.group = &group{db: db, begin: s.say.begin, busy: func(err error) bool { return s.judge(err) == inTheWay }}
+	}
+	if cfg.NoSchema {
+		err = checkTables(ctx, db)
+	} else {
+		err = makeTables(ctx, db, cfg.Dialect)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, s.checkDatabase(ctx)
+}
+
+// row is what is known of a branch.
+type row struct {
+	state, reason string
+	record        []byte
+}
+
+// look reads a branch's row, and keeps others from changing it until tx ends; nil if there is none.
+func (s *Store) look(ctx context.Context, tx *sql.Tx, id messages.ID) (*row, error) {
+	var r row
+	err := tx.QueryRowContext(ctx, s.say.look, s.cfg.Name, id.String()).Scan(&r.state, &r.record, &r.reason)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil //nolint:nilnil // no row is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	switch r.state {
+	case tried, held, confirmed, cancelled, heuristic:
+		return &r, nil
+	}
+	return nil, fmt.Errorf("sqlstore: the state of transaction %s in assent_branches is %.40q: written by a newer version, or by hand", id, r.state)
+}
+
+// InDoubt implements participant.InDoubt: the branches that wait for their outcome, with their keys.
+func (s *Store) InDoubt(ctx context.Context) (all []participant.Prepared, err error) {
+	rows, err := s.db.QueryContext(ctx, s.say.inDoubt, s.cfg.Name)
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var (
+			text   string
+			record []byte
+		)
+		if err := rows.Scan(&text, &record); err != nil {
+			return nil, fmt.Errorf("sqlstore: %w", err)
+		}
+		id, err := messages.ParseID(text)
+		if err != nil {
+			return nil, fmt.Errorf("sqlstore: assent_branches: %w", err)
+		}
+		b, err := s.branch(id, record)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, participant.Prepared{Tx: id, Keys: b.Keys()})
+	}
+	return all, rows.Err()
+}
+
+// Stats is how much is in doubt, for whoever watches the database.
+type Stats struct {
+	// InDoubt is how many branches wait for their outcome.
+	InDoubt int
+	// Oldest is for how long the oldest of them has; 0 if there is none.
+	Oldest time.Duration
+}
+
+// Stats counts what is in doubt. A branch that is so for much longer than its transaction may last is worth a look at
+// `assent participants`: perhaps no instance of the participant runs.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	var (
+		st      Stats
+		changed sql.NullInt64
+	)
+	if err := s.db.QueryRowContext(ctx, s.say.stats, s.cfg.Name).Scan(&st.InDoubt, &changed); err != nil {
+		return st, fmt.Errorf("sqlstore: %w", err)
+	}
+	if changed.Valid {
+		st.Oldest = max(0, time.Since(time.UnixMilli(changed.Int64)))
+	}
+	return st, nil
+}
+
+func (s *Store) log(id messages.ID) *logrus.Entry {
+	return s.cfg.Log.WithField("tx", id).WithField("participant", s.cfg.Name)
+}
