@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/sirupsen/logrus"
+
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/participant/internal/journal"
+)
+
+// DefaultName is the participant's name unless it is configured.
+const DefaultName = "kv"
+
+// ErrSuperseded is why Run ends when another instance of the participant has taken over. Do not start it again at once: the two would
+// take over from each other for ever.
+var ErrSuperseded = journal.ErrSuperseded
+
+// Config is for New. The zero Config is what most want.
+type Config struct {
+	// Name is the participant's; default "kv". Two participants with different names must not share keys of a bucket: each locks for
+	// itself.
+	Name string
+	// Prefix is the first token (or tokens) of every subject; default "assent". It must be the coordinator's.
+	Prefix string
+	// Buckets are the names of those that transactions may use; nil: all but Assent's own. Whoever may submit transactions reads and
+	// writes them with this participant's permissions.
+	Buckets []string
+	// Replicas of the journal's stream when it is made; default 1.
+	Replicas int
+	// Concurrency is how many branches are prepared, and how many are applied, at once; default 256.
+	Concurrency int
+	// Log receives what an operator should know; nil discards it.
+	Log *logrus.Logger
+}
+
+// Participant is the service: it validates what transactions have read, and writes what they write. See New.
+type Participant struct {
+	cfg    Config
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	ready  chan struct{}
+	counts counts
+
+	mu      sync.Mutex
+	journal *journal.Journal // while Run runs
+}
+
+// New gives a participant on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent yet.
+func New(nc *nats.Conn, cfg Config) (*Participant, error) {
+	if cfg.Name == "" {
+		cfg.Name = DefaultName
+	}
+	if !messages.ValidName(cfg.Name) {
+		return nil, fmt.Errorf("kv: Name %.80q: want 1 to %d of [A-Za-z0-9_-]", cfg.Name, messages.MaxName)
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = messages.DefaultPrefix
+	}
+	if !messages.ValidPrefix(cfg.Prefix) {
+		return nil, fmt.Errorf("kv: Prefix %q: want tokens of [A-Za-z0-9_-] joined by dots", cfg.Prefix)
+	}
+	for _, name := range cfg.Buckets {
+		if !bucketPattern.MatchString(name) {
+			return nil, fmt.Errorf("kv: Buckets: %.80q: want [a-zA-Z0-9_-]", name)
+		}
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 256
+	}
+	if cfg.Log == nil {
+		cfg.Log = logrus.New()
+		cfg.Log.SetOutput(io.Discard)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("kv: %w", err)
+	}
+	return &Participant{cfg: cfg, nc: nc, js: js, ready: make(chan struct{})}, nil
+}
+
+// Ready is closed once the participant takes part.
+func (p *Participant) Ready() <-chan struct{} { return p.ready }
+
+// Run takes over from whatever instance ran before, and takes part until ctx ends; then it drains, and returns nil. Its errors
+// are those of participant.Run; ErrSuperseded when another instance has taken over; and those of the journal, which say
+// what is wrong with it. It must be called once.
+func (p *Participant) Run(ctx context.Context) error {
+	j, err := journal.Take(ctx, p.js, journal.Config{Prefix: p.cfg.Prefix, Name: p.cfg.Name, Replicas: p.cfg.Replicas, Log: p.cfg.Log})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("kv: participant %s: %w", p.cfg.Name, err)
+	}
+	defer j.Close()
+	p.mu.Lock()
+	p.journal = j
+	p.mu.Unlock()
+	inner, err := participant.New(p.nc, participant.Config{
+		Name: p.cfg.Name, Prefix: p.cfg.Prefix, Concurrency: p.cfg.Concurrency, Log: p.cfg.Log, Handler: p.store(j),
+	})
+	if err != nil {
+		return err
+	}
+	running, end := context.WithCancel(ctx)
+	defer end()
+	var watching sync.WaitGroup
+	watching.Go(func() { p.watch(running, end, j, inner) })
+	err = inner.Run(running)
+	end()
+	watching.Wait()
+	if dead := j.Err(); dead != nil {
+		return fmt.Errorf("kv: participant %s: %w", p.cfg.Name, errors.Join(dead, err))
+	}
+	return err
+}
+
+// watch ends the participant when its journal has ended, and tells when it is ready.
+func (p *Participant) watch(ctx context.Context, end context.CancelFunc, j *journal.Journal, inner *participant.Participant) {
+	ready := inner.Ready()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-j.Dead():
+			end()
+			return
+		case <-ready:
+			close(p.ready)
+			ready = nil
+		}
+	}
+}
+
+func (p *Participant) store(j *journal.Journal) *store {
+	return &store{
+		Journal: j, nc: p.nc, js: p.js, log: p.cfg.Log.WithField("participant", p.cfg.Name), counts: &p.counts, busy: make(chan struct{}, maxBusy),
+		buckets: buckets{js: p.js, reserved: strings.ReplaceAll(p.cfg.Prefix, ".", "-") + "-", allowed: p.cfg.Buckets, known: make(map[string]*bucket)},
+	}
+}
+
+// Stats are for operators.
+type Stats struct {
+	// Open branches are prepared and not applied yet; Oldest is the time at which the oldest of their transactions was minted, zero
+	// when there are none. One that stays is in doubt, or cannot be applied: the log says which.
+	Open   int
+	Oldest time.Time
+	// Prepared, Conflicts and Applied count branches: with writes, refused since a read was not up to date any more, and committed.
+	Prepared, Conflicts, Applied uint64
+	// Overtaken counts values that were never seen, or overwritten, since a writer that is no transaction came between.
+	Overtaken uint64
+	// Failed counts attempts to apply a committed branch that failed: it is tried again until it succeeds.
+	Failed uint64
+}
+
+// Stats gives them; before Run has begun they are zero.
+func (p *Participant) Stats() Stats {
+	s := Stats{
+		Prepared: p.counts.prepared.Load(), Conflicts: p.counts.conflicts.Load(), Applied: p.counts.applied.Load(),
+		Overtaken: p.counts.overtaken.Load(), Failed: p.counts.failed.Load(),
+	}
+	p.mu.Lock()
+	j := p.journal
+	p.mu.Unlock()
+	if j != nil {
+		inner := j.Stats()
+		s.Open, s.Oldest = inner.Open, inner.Oldest
+	}
+	return s
+}
