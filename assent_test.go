@@ -83,6 +83,9 @@ func (r *recorder) Prepare(context.Context, *participant.Branch) (participant.Vo
 func (r *recorder) Commit(_ context.Context, tx assent.ID) error   { r.commits <- tx; return nil }
 func (r *recorder) Rollback(_ context.Context, tx assent.ID) error { r.rollback <- tx; return nil }
 
+// InDoubt: it holds nothing beyond its life, so it may be given keys.
+func (r *recorder) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
+
 func join(t *testing.T, nc *nats.Conn, name string, h participant.Handler) {
 	t.Helper()
 	p, err := participant.New(nc, participant.Config{Name: name, Handler: h})
@@ -114,7 +117,7 @@ func TestCommitAndAbort(t *testing.T) {
 	defer cancel()
 
 	tx := client.Begin()
-	tx.Enlist("a", map[string]int{"cents": -500}, "account/1")
+	tx.Enlist("a", map[string]int{"cents": -500}, assent.Keys("account/1"))
 	tx.Enlist("b", map[string]int{"cents": 500})
 	if err := tx.Commit(ctx); err != nil {
 		t.Fatal(err)

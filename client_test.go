@@ -124,8 +124,17 @@ func TestInvalid(t *testing.T) {
 		{"operations[0].payload", "unsupported", nil, func(tx *assent.Tx) { tx.Enlist("p", math.Inf(1)) }},
 		{"operations[0].payload", "JSON", nil, func(tx *assent.Tx) { tx.Enlist("p", json.RawMessage(`{"a"`)) }},
 		{"operations[0].payload", "deeper than 128", nil, func(tx *assent.Tx) { tx.Enlist("p", deep) }},
-		{"operations[0].keys", "1024", nil, func(tx *assent.Tx) { tx.Enlist("p", 1, make([]string, messages.MaxKeys+1)...) }},
-		{"operations[0].keys[1]", "1025 bytes", nil, func(tx *assent.Tx) { tx.Enlist("p", 1, "k", strings.Repeat("x", messages.MaxKey+1)) }},
+		{"operations[0].keys", "1024", nil, func(tx *assent.Tx) { tx.Enlist("p", 1, assent.Keys(make([]string, messages.MaxKeys+1)...)) }},
+		{"operations[0].keys[1]", "1025 bytes", nil, func(tx *assent.Tx) { tx.Enlist("p", 1, assent.Keys("k", strings.Repeat("x", messages.MaxKey+1))) }},
+		{"operations[0].keys[1]", "0 bytes", nil, func(tx *assent.Tx) { tx.Enlist("p", 1, assent.Keys("k"), assent.Keys("")) }},
+		{"operations[1].shared[0]", "UTF-8", nil, func(tx *assent.Tx) { tx.Enlist("p", 1); tx.Enlist("p", 1, assent.SharedKeys("\xff")) }},
+		{"operations[0].shared[1]", "1025 bytes", nil, func(tx *assent.Tx) {
+			tx.EnlistKey("g", "k", 1, assent.SharedKeys("s", strings.Repeat("x", messages.MaxKey+1)))
+		}},
+		{"operations[0].shared[1]", `"k" is shared`, nil, func(tx *assent.Tx) { tx.Enlist("p", 1, assent.SharedKeys("s", "k"), assent.Keys("k")) }},
+		{"operations[0].keys", "1024", nil, func(tx *assent.Tx) {
+			tx.Enlist("p", 1, assent.Keys(make([]string, 1000)...), assent.SharedKeys(make([]string, 25)...))
+		}},
 	} {
 		tx := client.Begin(c.options...)
 		if c.enlist == nil {
@@ -156,7 +165,7 @@ func TestLimits(t *testing.T) {
 	client, ctx := newClient(t, nc), patient(t)
 	size := func(payload int) (*assent.Tx, int) {
 		tx := client.Begin(assent.WithTrace(strings.Repeat("t", messages.MaxTrace)))
-		tx.Enlist("p", json.RawMessage(`"`+strings.Repeat("x", payload-2)+`"`), strings.Repeat("k", messages.MaxKey))
+		tx.Enlist("p", json.RawMessage(`"`+strings.Repeat("x", payload-2)+`"`), assent.Keys(strings.Repeat("k", messages.MaxKey)))
 		sub := messages.Submission{Tx: tx.ID(), Trace: strings.Repeat("t", messages.MaxTrace), Operations: []messages.Operation{{
 			Participant: "p", Payload: json.RawMessage(`"` + strings.Repeat("x", payload-2) + `"`), Keys: []string{strings.Repeat("k", messages.MaxKey)},
 		}}}
@@ -187,7 +196,7 @@ func TestLimits(t *testing.T) {
 		keys[i] = fmt.Sprint(i)
 	}
 	tx = client.Begin(assent.WithTimeout(messages.MaxTimeout))
-	tx.Enlist("p", nil, keys...)
+	tx.Enlist("p", nil, assent.Keys(keys...))
 	must(t, tx.Commit(ctx))
 }
 

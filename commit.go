@@ -15,6 +15,7 @@ import (
 //
 //   - nil: committed; it survives every crash.
 //   - ErrAborted (an *AbortedError says who refused, and why): no participant applies it.
+//   - ErrConflict (with ErrAborted): the same, because it met another transaction; see Do.
 //   - ErrUnknown (an *UnknownError has the id): the outcome was not learnt in time. The transaction may still commit: ask with
 //     Wait, or Commit again (the same Tx, or one WithID), which is the same transaction. With ErrMoved as well: see there.
 //   - ErrInvalid, ErrTooLarge, ErrUnknownParticipant, ErrOverloaded, ErrUnroutable, ErrNoCoordinator without ErrUnknown: it was not
@@ -46,6 +47,10 @@ func (tx *Tx) Commit(ctx context.Context) error {
 
 // submit submits one attempt.
 func (tx *Tx) submit(ctx context.Context, sub *messages.Submission) (messages.Answer, error) {
+	if sub.Since != 0 && !sub.Keyed() { // nobody waits for it, so its age says nothing
+		plain := *sub
+		plain.Since, sub = 0, &plain
+	}
 	record := messages.AppendSubmission(make([]byte, 0, 512), sub)
 	if len(record) > messages.MaxRecord {
 		return messages.Answer{}, &TooLargeError{Tx: tx.sub.Tx, Message: fmt.Sprintf("the transaction has %d bytes; at most %d", len(record), messages.MaxRecord)}
@@ -89,6 +94,7 @@ func (tx *Tx) commitRouted(ctx context.Context, at *chain) error {
 			return tx.verdict(ctx, at, &answer)
 		}
 		at.next(&answer)
+		sub.Since = tx.since() // it is the same transaction, and as old
 		if tx.awaitRing(ctx, r, &answer, pause) {
 			pause = hurry
 		} else {
@@ -146,5 +152,6 @@ func (tx *Tx) verdict(ctx context.Context, at *chain, answer *messages.Answer) e
 	}
 	return &AbortedError{
 		Tx: at.first, Attempt: answer.Tx, Participant: answer.Participant, Reason: answer.Reason, WrongOwner: answer.WrongOwner,
+		Conflict: answer.Conflict,
 	}
 }

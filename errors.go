@@ -29,6 +29,9 @@ var (
 	// With ErrAborted it is over. With ErrUnknown this client has given up, and nothing will happen unless somebody else
 	// who has its id tries again (a Commit of the same id), which is possible until a minute after the id's time.
 	ErrMoved = errors.New("assent: its keys were moving")
+	// ErrConflict: it met another transaction on a key, or lost a lock before it was submitted. Nothing happened, and trying
+	// again, as a new transaction, may succeed: that is what Client.Do does. It is never together with ErrUnknown.
+	ErrConflict = errors.New("assent: it met another transaction")
 	// ErrNoCoordinator: no coordinator answers. Together with ErrUnknown the transaction may have been accepted before.
 	ErrNoCoordinator = errors.New("assent: no coordinator answers")
 	// ErrNotFound: neither the coordinator nor its history knows the transaction.
@@ -37,7 +40,8 @@ var (
 	ErrClosed = errors.New("assent: the client is closed")
 )
 
-// AbortedError says why a transaction aborted. It is ErrAborted, and ErrMoved too when WrongOwner is not 0.
+// AbortedError says why a transaction aborted. It is ErrAborted, and ErrMoved too when WrongOwner is not 0, and ErrConflict
+// when Conflict is true.
 type AbortedError struct {
 	Tx ID
 	// Attempt is the id of the attempt that was aborted: Tx itself, unless it was tried again because keys had moved.
@@ -49,6 +53,8 @@ type AbortedError struct {
 	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved and the transaction is not tried
 	// again: it is too old, or names its participants itself.
 	WrongOwner uint64
+	// Conflict: Participant refused because the transaction met another one on a key.
+	Conflict bool
 }
 
 // Error names the transaction, who refused, and why.
@@ -60,15 +66,22 @@ func (e *AbortedError) Error() string {
 		return fmt.Sprintf("%v: %s: %s refused: %s (wrong owner, by epoch %d of its ring)",
 			ErrAborted, e.Tx, e.Participant, e.Reason, e.WrongOwner)
 	}
+	if e.Conflict {
+		return fmt.Sprintf("%v: %s: %s met another transaction: %s", ErrAborted, e.Tx, e.Participant, e.Reason)
+	}
 	return fmt.Sprintf("%v: %s: %s refused: %s", ErrAborted, e.Tx, e.Participant, e.Reason)
 }
 
-// Unwrap gives ErrAborted, and ErrMoved if that was why.
+// Unwrap gives ErrAborted, and ErrMoved or ErrConflict if that was why.
 func (e *AbortedError) Unwrap() []error {
+	kinds := []error{ErrAborted}
 	if e.WrongOwner != 0 {
-		return []error{ErrAborted, ErrMoved}
+		kinds = append(kinds, ErrMoved)
 	}
-	return []error{ErrAborted}
+	if e.Conflict {
+		kinds = append(kinds, ErrConflict)
+	}
+	return kinds
 }
 
 // UnknownError says that the outcome of Tx was not learnt, and why. It is ErrUnknown, and whatever Err is.

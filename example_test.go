@@ -61,6 +61,9 @@ func (b *bank) Rollback(_ context.Context, tx assent.ID) error {
 	return nil
 }
 
+// InDoubt: this one forgets everything when it ends. A real one tells what it holds prepared, and which keys.
+func (b *bank) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
+
 // Money moves from one bank to another, or it does not move at all.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -105,8 +108,8 @@ func Example() {
 	defer client.Close()
 	for _, cents := range []int{500, 600} {
 		tx := client.Begin()
-		tx.Enlist("bank-a", Entry{Account: "alice", Cents: -cents}, "account/alice")
-		tx.Enlist("bank-b", Entry{Account: "bob", Cents: cents}, "account/bob")
+		tx.Enlist("bank-a", Entry{Account: "alice", Cents: -cents}, assent.Keys("account/alice"))
+		tx.Enlist("bank-b", Entry{Account: "bob", Cents: cents}, assent.Keys("account/bob"))
 		err := tx.Commit(ctx)
 		var aborted *assent.AbortedError
 		switch {

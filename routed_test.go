@@ -52,7 +52,7 @@ func (r *routed) move(key, to string) {
 // begin is a transaction of an operation for each of two keys.
 func begin(client *assent.Client, options ...assent.TxOption) *assent.Tx {
 	tx := client.Begin(options...)
-	tx.EnlistKey("g", "k1", "one", "k1")
+	tx.EnlistKey("g", "k1", "one", assent.Keys("k1"))
 	tx.EnlistKey("g", "k2", "two")
 	return tx
 }

@@ -93,20 +93,20 @@ func (tx *Tx) ID() ID { return tx.sub.Tx }
 func (tx *Tx) Last() ID { return tx.last }
 
 // Enlist adds an operation for a participant: a payload, as encoding/json marshals it (a json.RawMessage is taken as it
-// is, nil is no payload), and the keys that it touches. Several operations for one participant form its branch, in this order. It does no I/O;
-// what is wrong with it is Commit's error.
-func (tx *Tx) Enlist(participant string, payload any, keys ...string) {
+// is, nil is no payload), and, by the options Keys and SharedKeys, what it touches. Several operations for one participant form
+// its branch, in this order. It does no I/O; what is wrong with it is Commit's error.
+func (tx *Tx) Enlist(participant string, payload any, options ...OpOption) {
 	if !messages.ValidName(participant) {
 		tx.fault(tx.field("participant"), badName(participant))
 	}
-	tx.add(messages.Operation{Participant: participant}, payload, keys)
+	tx.add(messages.Operation{Participant: participant}, payload, options)
 }
 
 // EnlistKey adds an operation for the node that owns a key in a group of nodes (see package router): Commit finds it, and
-// finds it again if the key moves meanwhile. The group is a name, the key 1 to 1024 bytes of UTF-8; payload and keys are as
-// Enlist's, and the node sees the key whether or not it is among them. It does no I/O; what is wrong with it is
-// Commit's error.
-func (tx *Tx) EnlistKey(group, key string, payload any, keys ...string) {
+// finds it again if the key moves meanwhile. The group is a name, the key 1 to 1024 bytes of UTF-8; payload and options are
+// as Enlist's, and the node sees the key whether or not it is among Keys: it is locked only if it is. It does no I/O;
+// what is wrong with it is Commit's error.
+func (tx *Tx) EnlistKey(group, key string, payload any, options ...OpOption) {
 	if !messages.ValidName(group) {
 		tx.fault(tx.field("route.group"), badName(group))
 	}
@@ -123,7 +123,7 @@ func (tx *Tx) EnlistKey(group, key string, payload any, keys ...string) {
 	}
 	g := &tx.groups[at]
 	g.keys, g.operations = append(g.keys, key), append(g.operations, len(tx.sub.Operations))
-	tx.add(messages.Operation{}, payload, keys)
+	tx.add(messages.Operation{}, payload, options)
 }
 
 func badName(name string) string {
@@ -135,21 +135,17 @@ func (tx *Tx) field(name string) string {
 	return fmt.Sprintf("operations[%d].%s", len(tx.sub.Operations), name)
 }
 
-// add adds an operation with its payload and keys.
-func (tx *Tx) add(op messages.Operation, payload any, keys []string) {
+// add adds an operation with its payload and options.
+func (tx *Tx) add(op messages.Operation, payload any, options []OpOption) {
 	body, err := encode(payload)
 	if err != nil {
 		tx.fault(tx.field("payload"), err.Error())
 	}
-	if len(keys) > messages.MaxKeys {
-		tx.fault(tx.field("keys"), fmt.Sprintf("more than %d keys", messages.MaxKeys))
+	op.Payload = body
+	for _, option := range options {
+		option(&op)
 	}
-	for i, key := range keys {
-		if len(key) > messages.MaxKey {
-			tx.fault(tx.field(fmt.Sprintf("keys[%d]", i)), fmt.Sprintf("%d bytes; at most %d", len(key), messages.MaxKey))
-		}
-	}
-	op.Keys, op.Payload = keys, body
+	tx.checkKeys(&op)
 	tx.sub.Operations = append(tx.sub.Operations, op)
 }
 

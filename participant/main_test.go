@@ -199,7 +199,7 @@ func commit(w *world, c *assent.Client, timeout time.Duration, names ...string) 
 	w.Helper()
 	tx := c.Begin(assent.WithID(newID()), assent.WithTimeout(timeout))
 	for _, name := range names {
-		tx.Enlist(name, map[string]string{"for": name}, "key/"+name)
+		tx.Enlist(name, map[string]string{"for": name}, assent.Keys("key/"+name))
 	}
 	return tx.ID(), tx.Commit(w.Context())
 }

@@ -83,9 +83,9 @@ func (g *globals) runTransaction(ctx context.Context, sub *messages.Submission, 
 	for i := range sub.Operations {
 		op := &sub.Operations[i]
 		if op.Route != nil {
-			tx.EnlistKey(op.Route.Group, op.Route.Key, op.Payload, op.Keys...)
+			tx.EnlistKey(op.Route.Group, op.Route.Key, op.Payload, assent.Keys(op.Keys...), assent.SharedKeys(op.Shared...))
 		} else {
-			tx.Enlist(op.Participant, op.Payload, op.Keys...)
+			tx.Enlist(op.Participant, op.Payload, assent.Keys(op.Keys...), assent.SharedKeys(op.Shared...))
 		}
 	}
 	err = tx.Commit(ctx)
