@@ -10,9 +10,9 @@ import "github.com/assent-tx/assent/messages"
 // A branch, with the handler's calls in capitals; never two of them run at once for one transaction:
 //
 //	prepare ──▶ PREPARE ──yes──▶ vote stored ──▶ in doubt ──▶ COMMIT or ROLLBACK ──▶ done
-//	   │           ├──no, read-only──▶ vote stored ──▶ gone        ▲
-//	   │           └──error, until it expires─┐                    │ an outcome for a branch that is not here
-//	   └──expired already─────────────────────┴─▶ no, held ──▶ gone │ (another instance prepared it) goes straight there
+//	   │  ▲        ├──no, read-only──▶ vote stored ──▶ gone        ▲
+//	   │  keys     └──error, until it expires─┐                    │ an outcome for a branch that is not here
+//	   └──expired already, waits too long─────┴─▶ no, held ──▶ gone │ (another instance prepared it) goes straight there
 //
 // The participant never rolls back by its own decision: another instance may have prepared the branch and voted yes. "No,
 // held" aborts the transaction if it is still undecided, and asks for the rollback that clears what may have been left.
@@ -22,6 +22,9 @@ import "github.com/assent-tx/assent/messages"
 //
 // A participant that is a node of a group claims the partitions of a branch before its handler is asked, and answers
 // WrongOwner in the handler's place when it does not own them. BranchesConfig.Leaves tells when the claim is of no more use.
+//
+// A branch whose keys are locked waits for them before its handler is asked (branches_keys.go), and may be wounded: then it
+// votes no, held, for an older one that waits for its keys, also after its yes. The log says whether that no came in time.
 type Branches struct {
 	cfg      BranchesConfig
 	branches map[messages.ID]*branch
@@ -61,6 +64,15 @@ type branch struct {
 	held bool
 	// wrongOwner goes with the no. Invariant: only a no that is held has it.
 	wrongOwner uint64
+	// conflict goes with the no: another transaction was in the way.
+	conflict bool
+	// guarded: something is kept by the branch, which a LeaveBranch is to end.
+	guarded bool
+	// waiting: its keys are not free. Invariant: then no call runs, there is no vote and no outcome.
+	waiting bool
+	// wounded: its yes is to become a no, or to be followed by one, for the reason wound.
+	wounded bool
+	wound   string
 	// voting: a vote is on its way to the log. Invariant: at most one is.
 	voting bool
 	// stored: the log has the vote, votedAt is its newest sequence.
@@ -138,7 +150,7 @@ func (b *Branches) begin(tx messages.ID, shard int, expires, now int64, token an
 }
 
 func (b *Branches) ask(tx messages.ID, br *branch) {
-	br.unasked, br.calling = false, true
+	br.unasked, br.waiting, br.calling = false, false, true
 	b.emit(Step{Kind: AskPrepare, Tx: tx, Shard: br.shard, Token: br.tokens[0], Expires: br.expires})
 }
 
@@ -158,6 +170,8 @@ func (b *Branches) Prepared(tx messages.ID, vote messages.Vote, reason string, n
 	switch {
 	case br.outcome != messages.Undecided:
 		b.apply(tx, br)
+	case br.wounded && (vote == 0 || vote == messages.VoteYes):
+		b.yield(tx, br)
 	case vote != 0:
 		br.vote, br.reason = vote, messages.CutReason(reason)
 		b.cast(tx, br)
@@ -194,7 +208,7 @@ func (b *Branches) answered(tx messages.ID) *branch {
 
 func (b *Branches) cast(tx messages.ID, br *branch) {
 	br.voting = true
-	b.emit(Step{Kind: CastVote, Tx: tx, Shard: br.shard, Vote: br.vote, Reason: br.reason, Held: br.held, WrongOwner: br.wrongOwner})
+	b.emit(Step{Kind: CastVote, Tx: tx, Shard: br.shard, Vote: br.vote, Reason: br.reason, Held: br.held, WrongOwner: br.wrongOwner, Conflict: br.conflict})
 }
 
 // Voted says that the log has the vote which was cast last, at sequence (0 when that is not known). It may come after
@@ -209,15 +223,18 @@ func (b *Branches) Voted(tx messages.ID, sequence uint64, now int64) {
 	if br.outcome != messages.Undecided {
 		return
 	}
-	if br.vote != messages.VoteYes {
+	switch {
+	case br.vote == messages.VoteYes && br.wounded:
+		b.wake(tx, br, now) // its no follows: by the next Tick, for who tells of stored votes must not have to store another
+	case br.vote == messages.VoteYes, br.held && br.guarded:
+		b.wake(tx, br, now+min(b.cfg.Doubt<<min(br.doubts, 16), b.cfg.MaxDoubt))
+		br.doubts++
+	default:
 		delete(b.branches, tx)
 		if !br.held {
-			b.leave(tx)
+			b.leave(tx, br)
 		}
-		return
 	}
-	b.wake(tx, br, now+min(b.cfg.Doubt<<min(br.doubts, 16), b.cfg.MaxDoubt))
-	br.doubts++
 }
 
 func (b *Branches) ack(tx messages.ID, br *branch) {
@@ -247,7 +264,7 @@ func (b *Branches) Heard(tx messages.ID, vote uint64) {
 		return
 	}
 	b.ack(tx, br)
-	b.settle(tx, settledBranch{})
+	b.settle(tx, br, settledBranch{})
 }
 
 // Outcome takes a commit or rollback. ReplyTo is where its done goes: of several effects for one branch, the newest's.
@@ -280,7 +297,7 @@ func (b *Branches) Outcome(outcome messages.Outcome, e *messages.Effect, shard i
 // apply calls the handler. The call covers every yes that was in the log when it began, as far as is known here: what an
 // effect answered, and the one of this instance.
 func (b *Branches) apply(tx messages.ID, br *branch) {
-	br.calling, br.again, br.covers = true, false, max(br.newest, br.votedAt)
+	br.calling, br.waiting, br.again, br.covers = true, false, false, max(br.newest, br.votedAt)
 	b.emit(Step{Kind: AskFinish, Tx: tx, Shard: br.shard, Outcome: br.outcome})
 }
 
@@ -299,18 +316,18 @@ func (b *Branches) Applied(tx messages.ID, applied bool, heuristic string, now i
 	default:
 		b.sendDone(br.shard, br.reply, messages.Done{Tx: tx, Vote: br.covers, Heuristic: br.heuristic})
 		b.ack(tx, br)
-		b.settle(tx, settledBranch{br.outcome, br.covers, br.heuristic})
+		b.settle(tx, br, settledBranch{br.outcome, br.covers, br.heuristic})
 	}
 }
 
-func (b *Branches) settle(tx messages.ID, s settledBranch) {
+func (b *Branches) settle(tx messages.ID, br *branch, s settledBranch) {
 	b.settled.add(tx, s)
 	delete(b.branches, tx)
-	b.leave(tx)
+	b.leave(tx, br)
 }
 
-func (b *Branches) leave(tx messages.ID) {
-	if b.cfg.Leaves {
+func (b *Branches) leave(tx messages.ID, br *branch) {
+	if b.cfg.Leaves || br.guarded {
 		b.emit(Step{Kind: LeaveBranch, Tx: tx})
 	}
 }
@@ -345,10 +362,14 @@ func (b *Branches) Tick(now int64) {
 		switch {
 		case br.outcome != messages.Undecided:
 			b.apply(due.id, br)
+		case br.waiting && now >= br.patience:
+			b.waitedTooLong(due.id, br)
 		case br.unasked && now >= br.patience:
 			b.abandon(due.id, br, br.reason)
 		case br.unasked:
 			b.ask(due.id, br)
+		case br.stored && !br.voting && br.wounded && br.vote == messages.VoteYes:
+			b.yield(due.id, br)
 		case br.stored && !br.voting:
 			b.cast(due.id, br)
 		}

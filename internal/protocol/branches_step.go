@@ -22,7 +22,8 @@ const (
 	// LeaveBranch: nothing of the transaction is held here any more, by the handler or on its behalf: it refused, changed
 	// nothing, or has applied the outcome. A no that is held is no end, since its rollback is still to come. It may come for
 	// a branch that was never asked for, and again. A prepare that comes later begins another life of the branch, so who
-	// keeps something by the branch has to give it up before the next event is given to Branches.
+	// keeps something by the branch has to give it up before the next event is given to Branches. It is emitted for guarded
+	// branches (Branches.Guard), and for all with BranchesConfig.Leaves.
 	LeaveBranch
 )
 
@@ -37,8 +38,10 @@ type Step struct {
 	Held    bool
 	// WrongOwner goes with a vote of no: the epoch in which this node did not own a key of the branch; else 0.
 	WrongOwner uint64
-	Reply      string
-	Done       messages.Done
-	Token      any
-	Expires    int64
+	// Conflict goes with a vote of no: another transaction was in the way.
+	Conflict bool
+	Reply    string
+	Done     messages.Done
+	Token    any
+	Expires  int64
 }

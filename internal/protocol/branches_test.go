@@ -28,6 +28,8 @@ type shell struct {
 	expires     map[messages.ID]int64
 	decided     map[messages.ID]bool
 	voted       map[messages.ID]bool // the log has a vote
+	// waiting are those that wait for their keys.
+	waiting map[messages.ID]bool
 	// claimed are the branches that were asked for, and not left since; holds are those of which the handler may hold something.
 	claimed, holds map[messages.ID]bool
 }
@@ -44,7 +46,7 @@ func newShell(t *rapid.T) *shell {
 		owed: map[int]messages.ID{}, acked: map[int]messages.ID{}, calls: map[messages.ID]*shellCall{},
 		votes: map[messages.ID]messages.Vote{}, effects: map[messages.ID]map[messages.Outcome]uint64{},
 		seen: map[messages.ID]uint64{}, expires: map[messages.ID]int64{}, decided: map[messages.ID]bool{}, voted: map[messages.ID]bool{},
-		claimed: map[messages.ID]bool{}, holds: map[messages.ID]bool{},
+		claimed: map[messages.ID]bool{}, holds: map[messages.ID]bool{}, waiting: map[messages.ID]bool{},
 	}
 }
 
@@ -61,6 +63,7 @@ func (s *shell) take() {
 			}
 			s.calls[step.Tx] = &shellCall{step.Kind, step.Outcome, s.seen[step.Tx]}
 			s.decided[step.Tx] = s.decided[step.Tx] || step.Kind == AskFinish
+			delete(s.waiting, step.Tx)
 			s.claimed[step.Tx] = s.claimed[step.Tx] || step.Kind == AskPrepare
 		case LeaveBranch:
 			if s.calls[step.Tx] != nil || s.holds[step.Tx] {
@@ -68,6 +71,10 @@ func (s *shell) take() {
 			}
 			delete(s.claimed, step.Tx)
 		case CastVote:
+			delete(s.waiting, step.Tx)
+			if step.Conflict && step.Vote != messages.VoteNo {
+				s.t.Fatalf("a conflict with %+v", step)
+			}
 			if step.WrongOwner != 0 && (step.Vote != messages.VoteNo || !step.Held) {
 				s.t.Fatalf("wrong owner with %+v", step)
 			}
@@ -132,6 +139,16 @@ func (s *shell) prepare() {
 // answer ends the handler's call of a transaction.
 func (s *shell) answer(tx messages.ID, c *shellCall, fails bool) {
 	delete(s.calls, tx)
+	if c.kind == AskPrepare && rapid.IntRange(0, 3).Draw(s.t, "keys") == 0 {
+		s.holds[tx] = s.holds[tx] && fails // it may be tried again, after a failure that left something
+		if fails {
+			s.waiting[tx] = true
+			s.b.Wait(tx, "a key is held")
+		} else {
+			s.b.Conflict(tx, "lock timeout")
+		}
+		return
+	}
 	switch {
 	case c.kind == AskFinish:
 		s.holds[tx] = s.holds[tx] && fails
@@ -189,8 +206,9 @@ func (s *shell) effect(tx messages.ID) {
 
 // TestBranchesProperty: whatever comes, in whatever order, the handler's calls for one transaction never overlap, votes go one
 // at a time, nothing is acknowledged early or twice, no done promises too much; and once all is quiet every effect that is sent
-// again has had its done, every delivery that was kept is acknowledged, and only what is in doubt is still in hand. No branch is
-// left while the handler may hold something of it; all of them are, once their outcomes have come.
+// again has had its done, every delivery that was kept is acknowledged, only what is in doubt (or asks for its rollback) is still in
+// hand, nobody waits, and no wounded one's last word is yes. No branch is left while the handler may hold something of it; all of
+// them are, once their outcomes have come.
 func TestBranchesProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newShell(t)
@@ -211,6 +229,21 @@ func TestBranchesProperty(t *testing.T) {
 			"answer": func(t *rapid.T) {
 				if tx := s.tx("answer"); s.calls[tx] != nil {
 					s.answer(tx, s.calls[tx], rapid.Bool().Draw(t, "fails"))
+				}
+			},
+			"granted": func(*rapid.T) {
+				tx := s.tx("granted")
+				delete(s.waiting, tx)
+				if known := s.b.Granted(tx, s.now); known != (s.b.branches[tx] != nil) {
+					t.Fatalf("%s is known: %v", tx, known)
+				}
+			},
+			"guard": func(*rapid.T) { s.b.Guard(s.tx("guard")) },
+			"wound": func(*rapid.T) {
+				tx := s.tx("wound")
+				s.b.Wound(tx, "an older one waits")
+				if br := s.b.branches[tx]; br != nil && br.waiting {
+					t.Fatalf("%s waits on, and is not wanted", tx)
 				}
 			},
 			"time": func(t *rapid.T) {
@@ -243,9 +276,13 @@ func (s *shell) quiet() {
 			s.take()
 		}
 	}
-	inHand, inDoubt := s.b.Len()
-	if inHand != inDoubt {
-		s.t.Fatalf("%d in hand, %d in doubt", inHand, inDoubt)
+	for tx, br := range s.b.branches {
+		if inDoubt := br.stored && br.outcome == messages.Undecided; !inDoubt || !(br.vote == messages.VoteYes || br.held && br.guarded) {
+			s.t.Fatalf("%s is in hand, and not in doubt: %+v", tx, br)
+		}
+		if br.wounded && br.vote == messages.VoteYes {
+			s.t.Fatalf("%s was wounded, and its vote stays yes", tx)
+		}
 	}
 	for tx, effects := range s.effects {
 		if len(effects) > 0 {

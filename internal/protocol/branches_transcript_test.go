@@ -97,6 +97,18 @@ func (in *instance) run(c command) (out []string) {
 		b.Prepared(tx, vote, reason, in.now)
 	case "wrong-owner":
 		b.WrongOwner(tx, uint64(c.number("epoch")), reason)
+	case "guard":
+		b.Guard(tx)
+	case "wait":
+		b.Wait(tx, reason)
+	case "granted":
+		if !b.Granted(tx, in.now) {
+			out = append(out, "not known")
+		}
+	case "conflict":
+		b.Conflict(tx, reason)
+	case "wound":
+		b.Wound(tx, reason)
 	case "voted":
 		b.Voted(tx, uint64(c.number("at")), in.now)
 	case "recall":
@@ -136,6 +148,9 @@ func (in *instance) describe(s *Step) string {
 		text := fmt.Sprintf("vote %v on %s", s.Vote, name)
 		if s.Held {
 			text += ", held"
+		}
+		if s.Conflict {
+			text += ", conflict"
 		}
 		if s.WrongOwner != 0 {
 			text += fmt.Sprintf(", wrong owner in epoch %d", s.WrongOwner)

@@ -22,7 +22,7 @@ var incidental = map[string]bool{
 	"Delivery.cfg": true, "Delivery.clock": true, "Delivery.steps": true, "owing.retryAt": true, "Delivery.free": true, "Delivery.retry": true,
 	"owing.since": true, "debt.sendAt": true, "debt.attempts": true,
 	"Branches.cfg": true, "Branches.timers": true,
-	"branch.wakeAt": true, "branch.since": true, "branch.attempts": true, "branch.doubts": true, "branch.reason": true,
+	"branch.wakeAt": true, "branch.since": true, "branch.attempts": true, "branch.doubts": true, "branch.reason": true, "branch.wound": true,
 }
 
 // scratch are fields that a copy does without.

@@ -116,6 +116,15 @@ func (w *universe) healWorker(i int) {
 	k := w.worker(i)
 	k.branches.Tick(w.workerClock(i) + moment - 1)
 	w.settle(i, k)
+	for tx := range w.scope.transactions {
+		if w.workers[i].asked&(1<<tx) != 0 {
+			k := w.worker(i)
+			k.asked &^= 1 << tx
+			k.granted |= 1 << tx
+			k.branches.Granted(ids[tx], w.workerClock(i))
+			w.settle(i, k)
+		}
+	}
 	for len(w.workers[i].stored) > 0 {
 		k := w.worker(i)
 		vote := k.stored[0]

@@ -19,6 +19,7 @@ var shellMutants = []struct {
 	{ackEarly, "late sibling", "healed, but"},
 	{forgetfulHand, "committed once", "twice"},
 	{noReplay, "two leaders, crashing", "rolled back"},
+	{letGo, "keys", "its keys are free"},
 }
 
 // TestExploreFindsShellMutants: an exploration that finds nothing proves little, unless it finds what is there.
@@ -111,6 +112,26 @@ var coreMutants = []struct{ name, file, line, mutant, scope string }{
 		"votes are decided before log time", "fold.go",
 		"	f.expire()\n	f.memory.forget(f.cfg, f.logTime, &f.forgotten)\n", "	f.memory.forget(f.cfg, f.logTime, &f.forgotten)\n	defer f.expire()\n",
 		"two-leaders",
+	},
+	{
+		"a wounded branch rolls back by its own decision", "branches_keys.go",
+		"	b.abandon(tx, br, br.wound)\n", "	br.outcome = messages.Aborted\n	b.apply(tx, br)\n",
+		"keys",
+	},
+	{
+		"who gave way after a yes holds nothing", "branches_keys.go",
+		"	b.abandon(tx, br, br.wound)\n", "	b.abandon(tx, br, br.wound)\n	br.held = false\n",
+		"keys",
+	},
+	{
+		"who gave way is forgotten when the log has its no", "branches.go",
+		"case br.vote == messages.VoteYes, br.held && br.guarded:", "case br.vote == messages.VoteYes:",
+		"keys",
+	},
+	{
+		"a no after a yes does not count", "fold.go",
+		"	case v.Vote == messages.VoteNo:\n", "	case v.Vote == messages.VoteNo && tx.yes&(1<<index) != 0:\n	case v.Vote == messages.VoteNo:\n",
+		"keys",
 	},
 	{
 		"a retry is lost while the vote is under way", "branches.go",

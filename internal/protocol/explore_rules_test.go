@@ -92,6 +92,7 @@ func (w *universe) check() {
 		t := &w.truths[tx]
 		w.checkTold(tx, t)
 		w.checkLeaders(tx, t)
+		w.checkKeys(tx)
 		for p := range w.scope.participants {
 			w.checkStore(p, tx, t)
 		}
@@ -164,6 +165,9 @@ func (w *universe) unhealed() string {
 		}
 	}
 	for i, k := range w.workers[:w.scope.workers()] {
+		if k.holds|k.asked != 0 {
+			return fmt.Sprintf("instance %d still holds or wants keys: %b, %b", i, k.holds, k.asked)
+		}
 		if inHand, _ := k.branches.Len(); inHand != 0 {
 			return fmt.Sprintf("instance %d has %d branches in hand", i, inHand)
 		}

@@ -247,6 +247,12 @@ var scopes = []scope{
 	{name: "every fault", states: 10_000, participants: 1, instances: 1, leaders: 1, transactions: 1, submits: 2,
 		answers: [2][]messages.Vote{yesNo}, moments: 2, crashes: 2, redeliveries: 1, skews: 1, duplicates: 1, doubts: 1, failures: 1, maxLog: 6,
 		timeout: moment / 2, window: moment},
+	{name: "keys", states: 6_000, participants: 2, instances: 1, leaders: 1, transactions: 1, submits: 1, keys: true, wounds: 1,
+		answers: [2][]messages.Vote{yesNo, yes}, moments: 1, maxLog: 6, timeout: moment / 2, window: moment},
+	{name: "keys, crashing", states: 6_000, participants: 1, instances: 1, leaders: 1, transactions: 1, submits: 1, keys: true, wounds: 2,
+		answers: [2][]messages.Vote{yes}, moments: 1, crashes: 1, redeliveries: 1, failures: 1, doubts: 1, maxLog: 6, timeout: moment / 2, window: moment},
+	{name: "keys of two instances", states: 5_000, participants: 1, instances: 2, leaders: 1, transactions: 1, submits: 1, keys: true, wounds: 1,
+		answers: [2][]messages.Vote{yes}, moments: 1, crashes: 1, redeliveries: 1, maxLog: 5, timeout: moment / 2, window: moment},
 	{name: "two transactions", states: 8_000, participants: 1, instances: 1, leaders: 1, transactions: 2, submits: 1,
 		answers: [2][]messages.Vote{yesNo}, moments: 1, crashes: 1, maxLog: 8, timeout: moment / 2, window: moment},
 }

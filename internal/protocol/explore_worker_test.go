@@ -42,6 +42,7 @@ func (w *universe) workerSteps(i int, yield emit) {
 		}
 	}
 	w.timerStep(i, yield)
+	w.keySteps(i, yield)
 	if w.left.crashes > 0 {
 		n := w.next()
 		n.left.crashes--
@@ -111,6 +112,9 @@ func (w *universe) deliver(i, j int) {
 func (w *universe) settle(i int, k *worker) {
 	for _, s := range k.branches.Take() {
 		tx := txOf(s.Tx)
+		if w.lockKeys(i, k, &s) {
+			continue
+		}
 		switch s.Kind {
 		case AskPrepare, AskFinish:
 			if slices.ContainsFunc(k.calls, func(c call) bool { return c.tx == tx }) {
@@ -121,14 +125,14 @@ func (w *universe) settle(i int, k *worker) {
 				w.acknowledge(s.Token)
 			}
 		case CastVote:
-			v := messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held}
+			v := messages.VoteRecord{Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held, Conflict: s.Conflict}
 			w.publish(publish{entry{0, messages.KindVote, w.scope.participantOf(i), string(messages.AppendVote(nil, &v)), tx}, i})
 		case AckPrepare:
 			w.acknowledge(s.Token)
 		case SendDone:
 			w.send(packet{participant: w.scope.participantOf(i), done: s.Done})
-		case LeaveBranch: // no participant here is a node
-			w.breaks("instance %d leaves transaction %d, which nobody asked for", i, tx)
+		case LeaveBranch:
+			w.leave(i, k, tx)
 		}
 	}
 	k.seal()
@@ -281,6 +285,7 @@ func (w *universe) startWorker(i int) {
 	for tx := range w.scope.transactions {
 		if !w.scope.noInDoubt && w.stores[w.scope.participantOf(i)][tx].phase == prepared {
 			k.branches.Recall(ids[tx], 0)
+			w.guard(k, tx)
 		}
 	}
 	w.settle(i, k)

@@ -37,6 +37,10 @@ type scope struct {
 	// What may happen, how often: moments that pass, crashes, prepares delivered once more, publishes appended twice, handlers
 	// that fail, votes repeated by who is in doubt, timestamps out of order, checkpoints with trimming, messages that are none.
 	moments, crashes, redeliveries, duplicates, failures, doubts, skews, checkpoints, garbage int
+	// wounds are how many branches may be told to give way to an older one, at any moment. With keys every branch is guarded, and
+	// the first participant's wait for them: they are granted at any moment, or never.
+	wounds int
+	keys   bool
 	// lag is by how many moments the clocks of the last leader and of the last instance are slow.
 	lag int64
 	// maxLog bounds the log: what does not fit is never appended.
@@ -59,6 +63,7 @@ const (
 	storeLower    mutation = "an older checkpoint replaces a newer one"
 	ackEarly      mutation = "a participant acknowledges a prepare before its vote is stored"
 	forgetfulHand mutation = "a handler forgets a committed transaction at once, and prepares it again"
+	letGo         mutation = "a participant gives up the keys of a branch when it has given way, and not when the outcome is applied"
 	noReplay      mutation = "a leader starts at the end of the log"
 )
 
@@ -109,7 +114,10 @@ type worker struct {
 	calls    []call
 	// stored are votes that the log has, which this instance has not heard yet.
 	stored []storedVote
-	digest digest
+	// asked are the branches, as bits, whose handler waits for their keys; granted are those that have them, and holds those that are
+	// guarded and not left yet.
+	asked, granted, holds uint8
+	digest                digest
 }
 
 // call is a call of a handler that was asked for; ran when the store has done it and the answer is on its way.
@@ -145,8 +153,8 @@ type branchStore struct {
 
 // budget is what may still happen.
 type budget struct {
-	moments, crashes, redeliveries, duplicates, failures, doubts, skews, checkpoints, garbage uint8
-	submits                                                                                   [maxTx]uint8
+	moments, crashes, redeliveries, duplicates, failures, doubts, skews, checkpoints, garbage, wounds uint8
+	submits                                                                                           [maxTx]uint8
 }
 
 // universe is a state of the world. It is never changed once it is made; successors share what they did not change.
@@ -188,6 +196,7 @@ func newUniverse(s *scope) *universe {
 	w := &universe{scope: s, now: dayZero, left: budget{
 		moments: uint8(s.moments), crashes: uint8(s.crashes), redeliveries: uint8(s.redeliveries), duplicates: uint8(s.duplicates),
 		failures: uint8(s.failures), doubts: uint8(s.doubts), skews: uint8(s.skews), checkpoints: uint8(s.checkpoints), garbage: uint8(s.garbage),
+		wounds: uint8(s.wounds),
 	}}
 	for tx := range s.transactions {
 		w.left.submits[tx] = uint8(s.submits)
@@ -242,7 +251,7 @@ func (w *universe) worker(i int) *worker {
 func (k *worker) seal() {
 	slices.SortFunc(k.calls, func(a, b call) int { return a.tx - b.tx })
 	slices.SortFunc(k.stored, func(a, b storedVote) int { return int(a.sequence) - int(b.sequence) })
-	b := appendValue(appendValue(nil, reflect.ValueOf(k.calls)), reflect.ValueOf(k.stored))
+	b := appendValue(appendValue([]byte{k.asked, k.granted, k.holds}, reflect.ValueOf(k.calls)), reflect.ValueOf(k.stored))
 	k.digest = digestBytes(digestOf(k.branches).append(b))
 }
 
@@ -308,7 +317,7 @@ func (w *universe) digest() digest {
 	}
 	l := w.left
 	b = append(b, w.told[:]...)
-	b = append(b, l.moments, l.crashes, l.redeliveries, l.duplicates, l.failures, l.doubts, l.skews, l.checkpoints, l.garbage)
+	b = append(b, l.moments, l.crashes, l.redeliveries, l.duplicates, l.failures, l.doubts, l.skews, l.checkpoints, l.garbage, l.wounds)
 	b = append(b, l.submits[:]...)
 	return digestBytes(b)
 }

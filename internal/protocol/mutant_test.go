@@ -291,12 +291,47 @@ var mutants = []struct {
 	},
 	{
 		"an outcome is no end of a branch", "branches.go",
-		"	delete(b.branches, tx)\n	b.leave(tx)\n", "	delete(b.branches, tx)\n",
+		"	delete(b.branches, tx)\n	b.leave(tx, br)\n", "	delete(b.branches, tx)\n",
 		"TestBranchesProperty",
 	},
 	{
+		"who waits for keys in vain waits for ever", "branches_keys.go",
+		"		b.wake(tx, br, br.patience)\n", "",
+		"TestBranchesTranscripts/wait",
+	},
+	{
+		"keys that come after the outcome have the handler asked", "branches_keys.go",
+		"case br == nil || !br.waiting:", "case br == nil:",
+		"TestBranchesProperty",
+	},
+	{
+		"keys that come too late have the handler asked", "branches_keys.go",
+		"	case now >= br.patience:\n		b.waited", "	case false:\n		b.waited",
+		"TestBranchesProperty",
+	},
+	{
+		"a yes that is on its way when its branch is wounded stays", "branches.go",
+		"case br.vote == messages.VoteYes && br.wounded:", "case false:",
+		"TestBranchesTranscripts/wound",
+	},
+	{
+		"the handler's yes makes up for a wound", "branches.go",
+		"case br.wounded && (vote == 0 || vote == messages.VoteYes):", "case br.wounded && vote == 0:",
+		"TestBranchesTranscripts/wound",
+	},
+	{
+		"a branch is wounded after its outcome is known", "branches_keys.go",
+		"br.wounded || br.outcome != messages.Undecided || ", "br.wounded || ",
+		"TestBranchesProperty",
+	},
+	{
+		"a conflict is a refusal", "branches_keys.go",
+		"br.vote, br.conflict, br.reason = messages.VoteNo, true,", "br.vote, br.conflict, br.reason = messages.VoteNo, false,",
+		"TestBranchesTranscripts/conflict",
+	},
+	{
 		"a refusal is no end of a branch", "branches.go",
-		"		if !br.held {\n			b.leave(tx)\n		}\n", "",
+		"		if !br.held {\n			b.leave(tx, br)\n		}\n", "",
 		"TestBranchesTranscripts/leave",
 	},
 	{
