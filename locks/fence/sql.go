@@ -80,8 +80,8 @@ func (s SQL) Check(ctx context.Context, tx *sql.Tx, key string, token locks.Toke
 	if err != nil {
 		return err
 	}
-	if len(key) < 1 || len(key) > maxSQLKey || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
-		return fmt.Errorf("fence: key %.40q: want 1 to %d bytes of UTF-8 without NUL: %w", key, maxSQLKey, ErrInvalid)
+	if err := checkSQLKey(key); err != nil {
+		return err
 	}
 	if err := checkToken(key, token); err != nil {
 		return err
@@ -126,11 +126,23 @@ func (s SQL) newest(ctx context.Context, tx *sql.Tx, text *sqlText, key string) 
 	if err != nil {
 		return locks.Token{}, fmt.Errorf("fence: %q: %w", key, err)
 	}
+	return s.parse(kept, key)
+}
+
+// parse reads a token that the table has.
+func (s SQL) parse(kept, key string) (locks.Token, error) {
 	newest, err := locks.ParseToken(kept)
 	if err != nil {
 		return locks.Token{}, fmt.Errorf("fence: table %s has something else than a token for %q: %w", s.table(), key, err)
 	}
 	return newest, nil
+}
+
+func checkSQLKey(key string) error {
+	if len(key) < 1 || len(key) > maxSQLKey || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
+		return fmt.Errorf("fence: key %.40q: want 1 to %d bytes of UTF-8 without NUL: %w", key, maxSQLKey, ErrInvalid)
+	}
+	return nil
 }
 
 // sqlText is what a dialect's statements are.

@@ -164,3 +164,40 @@ func TestSQLOfOtherDialects(t *testing.T) {
 		}
 	}
 }
+
+// A driver that is not database/sql's runs the statements itself, and gets the same answers.
+func TestSQLCheckBy(t *testing.T) {
+	db, fences := openSQLite(t), SQL{Dialect: SQLite}
+	statement, err := fences.CreateStatement()
+	must(t, err)
+	_, err = db.ExecContext(t.Context(), statement)
+	must(t, err)
+	query := func(statement string, arguments ...any) (values []string, err error) {
+		rows, err := db.QueryContext(t.Context(), statement, arguments...)
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var value string
+			if err := rows.Scan(&value); err != nil {
+				return nil, err
+			}
+			values = append(values, value)
+		}
+		return values, rows.Err()
+	}
+	must(t, fences.CheckBy(query, "a", token(0x1f)))
+	must(t, fences.CheckBy(query, "a", token(0x1f)))
+	must(t, check(t, db, fences, "a", token(0x100)))
+	wantStale(t, fences.CheckBy(query, "a", token(0xff)), "a", token(0xff), token(0x100))
+	for _, bad := range []struct {
+		fences SQL
+		key    string
+		token  locks.Token
+	}{{fences, "", token(1)}, {fences, "a", locks.Token{}}, {SQL{Dialect: MySQL}, "a", token(1)}, {SQL{}, "a", token(1)}} {
+		if err := bad.fences.CheckBy(query, bad.key, bad.token); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/assent-tx/assent/participant"
+)
+
+// keyLock is an advisory lock that stands for keys: PostgreSQL's have numbers of 64 bits. Two keys that meet in one only wait for each other.
+type keyLock struct {
+	number int64
+	shared bool
+}
+
+// keyLocks are the locks of keys, each once, in the order in which everybody takes them.
+func keyLocks(keys []participant.Key) []keyLock {
+	locks := make([]keyLock, 0, len(keys))
+	for _, key := range keys {
+		sum := sha256.Sum256([]byte("assent:" + key.Name)) // of a text that an application's own advisory locks are not made of
+		locks = append(locks, keyLock{int64(binary.BigEndian.Uint64(sum[:])), key.Shared})
+	}
+	slices.SortFunc(locks, func(a, b keyLock) int {
+		if a.number == b.number && a.shared != b.shared {
+			if b.shared {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.number, b.number)
+	})
+	return slices.CompactFunc(locks, func(a, b keyLock) bool { return a.number == b.number }) // the exclusive one stays
+}
+
+// The functions that take and give back an advisory lock.
+const (
+	untilTransactionEnds = "pg_advisory_xact_lock"
+	untilGivenBack       = "pg_advisory_lock"
+	giveBack             = "pg_advisory_unlock"
+)
+
+// forEach is the statement that calls one of them for each lock, in their order, which VALUES keeps.
+func forEach(locks []keyLock, function string) string {
+	text := strings.Builder{}
+	text.WriteString("SELECT count(*) FROM (SELECT CASE WHEN shared THEN " + function + "_shared(number)::text ELSE " + function + "(number)::text END FROM (VALUES ")
+	for i, lock := range locks {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprintf(&text, "(%d::bigint, %t)", lock.number, lock.shared)
+	}
+	text.WriteString(") AS keys (number, shared) OFFSET 0) AS called")
+	return text.String()
+}
+
+// lock takes the keys' locks until the transaction ends, which for a prepared one is its outcome.
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, keys []keyLock, before bool) error {
+	text := forEach(keys, untilTransactionEnds)
+	if before {
+		text += "; " + forEach(keys, giveBack)
+	}
+	if _, err := tx.Exec(ctx, text); err != nil {
+		return &failure{"locking keys", err}
+	}
+	return nil
+}
+
+// lockBefore takes the keys' locks for the session, before the transaction begins. One that sees the database as it was at its first
+// statement, and waits for a lock in that, would see what was before it had the lock. The transaction takes the locks
+// once more, and gives the session's back.
+func (s *Store) lockBefore(ctx context.Context, conn *pgxpool.Conn, keys []keyLock) error {
+	text := "BEGIN ISOLATION LEVEL READ COMMITTED; " + s.sql.timeout + "; " + forEach(keys, untilGivenBack) + "; COMMIT"
+	if _, err := conn.Exec(ctx, text); err != nil {
+		_ = conn.Conn().Close(context.WithoutCancel(ctx)) // it may hold some: they end with the session, however that ends
+		return &failure{"locking keys", err}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package postgres
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+)
+
+// statements are the texts of what a Store says. Those with an id in them are made by methods: several that go in one message
+// cannot have parameters. What they are made of needs no quotes: names of [A-Za-z0-9_-], ids of [0-9a-f-], numbers.
+type statements struct {
+	prefix     string // of this participant's gids; no other participant's can begin so, since a name has no colon
+	name       string
+	branches   string
+	watermarks string
+	begin      string
+	timeout    string // how long a statement of the transaction waits for a lock
+	inDoubt    string
+	stats      string
+	reap       string
+}
+
+// The tables' names, without the schema.
+const (
+	branchesTable   = "assent_branches"
+	watermarksTable = "assent_watermarks"
+	fencesTable     = "assent_fences"
+)
+
+func (cfg *Config) table(name string) string {
+	if cfg.Schema == "" {
+		return name
+	}
+	return cfg.Schema + "." + name
+}
+
+func newStatements(cfg *Config) *statements {
+	s := &statements{
+		prefix: "assent:" + cfg.Name + ":", name: cfg.Name,
+		branches: cfg.table(branchesTable), watermarks: cfg.table(watermarksTable),
+	}
+	s.timeout = fmt.Sprintf("SET LOCAL lock_timeout = %d", cfg.LockTimeout.Milliseconds())
+	s.begin = "BEGIN READ WRITE"
+	if cfg.Isolation != "" {
+		s.begin = "BEGIN ISOLATION LEVEL " + strings.ToUpper(string(cfg.Isolation)) + " READ WRITE"
+	}
+	s.begin += "; " + s.timeout
+	// Other databases of the server have prepared transactions of their own in this view. starts_with, because LIKE gives _ a meaning.
+	const ours = `FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)`
+	s.inDoubt = `SELECT gid ` + ours + ` ORDER BY prepared`
+	s.stats = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(prepared)), 0)::float8 ` + ours
+	s.reap = `DELETE FROM ` + s.branches + ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM ` + s.branches +
+		` WHERE participant = $1 AND pg_visible_in_snapshot(xid, $2::pg_snapshot) AND expires < clock_timestamp() - interval '1 minute' LIMIT $3))`
+	return s
+}
+
+// gid is the name of a branch's prepared transaction, at most 7+64+1+36 bytes of the 199 that there may be.
+func (s *statements) gid(tx messages.ID) string { return s.prefix + tx.String() }
+
+func (s *statements) prepare(tx messages.ID) string {
+	return "PREPARE TRANSACTION '" + s.gid(tx) + "'"
+}
+
+func (s *statements) commit(tx messages.ID) string { return "COMMIT PREPARED '" + s.gid(tx) + "'" }
+
+func (s *statements) rollback(tx messages.ID) string { return "ROLLBACK PREPARED '" + s.gid(tx) + "'" }
+
+// marker writes the marker, and tells whether the transaction had written (or locked) anything before: it has a number then.
+// The number is asked for before the marker brings one about, since INSERT reads its rows from there.
+func (s *statements) marker(b *participant.Branch) string {
+	return `WITH b AS MATERIALIZED (SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote), ` +
+		`m AS (INSERT INTO ` + s.branches + ` (participant, tx, xid, expires) ` + s.row(b.Tx, b.Expires.Unix()) + ` FROM b) SELECT wrote FROM b`
+}
+
+func (s *statements) row(tx messages.ID, expires int64) string {
+	return fmt.Sprintf(`SELECT '%s', '%s'::uuid, pg_current_xact_id(), to_timestamp(%d)`, s.name, tx, expires)
+}
+
+// probe finds out what there is of a branch, and waits for whoever is preparing it: the marker is inserted, which waits for one
+// that is there and not committed, and that is undone. Its second result has a row if the marker could be inserted; its third
+// tells whether the marker is committed, and whether the branch is prepared.
+func (s *statements) probe(tx messages.ID) string {
+	prepared := `EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database() AND gid = '` + s.gid(tx) + `')`
+	return `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ` + s.timeout + `; ` +
+		`INSERT INTO ` + s.branches + ` (participant, tx, xid, expires) ` + s.row(tx, 0) + ` WHERE NOT ` + prepared + ` ON CONFLICT DO NOTHING RETURNING 1; ` +
+		`SELECT EXISTS (SELECT FROM ` + s.branches + ` WHERE participant = '` + s.name + `' AND tx = '` + tx.String() + `'), ` + prepared + `; ROLLBACK`
+}
