@@ -67,6 +67,8 @@ With --json a command prints one JSON object on standard output, errors included
 	g.addFlags(root)
 	root.AddCommand(
 		newDemoCommand(g),
+		newCheckCommand(g),
+		newCheckStoreCommand(g),
 		newBankCommand(g),
 		newBenchCommand(g),
 		newServeCommand(g),

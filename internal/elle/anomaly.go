@@ -57,6 +57,8 @@ type Transaction struct {
 	Tx    string `json:"tx,omitempty"`
 	// Operations is what it did, for people.
 	Operations string `json:"ops"`
+	// relevant are those of its operations that make the cycle, shorter.
+	relevant []string
 }
 
 // Edge says that transaction To cannot have run before From, counted from 0.

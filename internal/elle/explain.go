@@ -24,6 +24,8 @@ func (c *checker) explain(class Class, found cycle) Anomaly {
 	a.Transactions = c.transactionsOf(txs)
 	for i := range found {
 		to := (i + 1) % len(found)
+		before := found[(i+len(found)-1)%len(found)].edge
+		a.Transactions[i].relevant = c.h.relevant(txs[i], found[i].edge, before)
 		e := Edge{From: i, To: to, Kind: found[i].edge.kind.String()}
 		if found[i].edge.kind&data != 0 {
 			e.Key = c.h.keys[found[i].edge.key]
@@ -34,9 +36,25 @@ func (c *checker) explain(class Class, found cycle) Anomaly {
 	return a
 }
 
+// relevant are a transaction's operations on the lists of two edges.
+func (h *History) relevant(tx int32, edges ...edge) (parts []string) {
+	for i := range h.txs[tx].ops {
+		o := &h.txs[tx].ops[i]
+		if !slices.ContainsFunc(edges, func(e edge) bool { return e.kind&data != 0 && e.key == o.key }) {
+			continue
+		}
+		if text := h.describeOperation(o); o.kind != opRead || len(text) < 40 {
+			parts = append(parts, text)
+		} else {
+			parts = append(parts, fmt.Sprintf("read %s = [%d … %d]", h.keys[o.key], o.list[0], o.list[len(o.list)-1]))
+		}
+	}
+	return parts
+}
+
 // meaning is what a cycle means.
 func meaning(length int) string {
-	return fmt.Sprintf("no order of these %d transactions one after the other explains what they saw: each must have come before the next, and the last before the first.", length)
+	return fmt.Sprintf("no order of these %d transactions explains what they saw: each has to come before the next, and the last before the first.", length)
 }
 
 // why tells why a step holds between two transactions, by their names.

@@ -26,22 +26,49 @@ func TestPlanted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := make(map[Class]int)
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".jsonl")
 		t.Run(name, func(t *testing.T) {
-			class := Class(number.ReplaceAllString(name, ""))
 			report := Check(readHistory(t, file), Options{})
-			if report.Counts[class] == 0 {
+			if class := planted(file); report.Counts[class] == 0 {
 				t.Errorf("found %v, want %s", report.Counts, class)
 			}
-			count[class]++
 			wantText(t, strings.TrimSuffix(file, ".jsonl")+".txt", textOf(t, report))
 		})
+	}
+}
+
+// planted is the class of anomaly that a file's history has.
+func planted(file string) Class {
+	return Class(number.ReplaceAllString(strings.TrimSuffix(filepath.Base(file), ".jsonl"), ""))
+}
+
+// Of each class there are at least three.
+func TestPlantedEnough(t *testing.T) {
+	files, err := filepath.Glob("testdata/planted/*.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := make(map[Class]int)
+	for _, file := range files {
+		count[planted(file)]++
 	}
 	for _, class := range classes() {
 		if count[class] < 3 {
 			t.Errorf("%s: %d planted histories, want 3", class, count[class])
+		}
+	}
+}
+
+// The histories in testdata/clean are at the edge, and have no anomaly.
+func TestClean(t *testing.T) {
+	files, err := filepath.Glob("testdata/clean/*.jsonl")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		if r := Check(readHistory(t, file), Options{}); !r.OK() {
+			t.Errorf("%s: %v", file, r.Counts)
 		}
 	}
 }
