@@ -4,7 +4,6 @@ package kv
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -39,6 +38,9 @@ type Config struct {
 	Buckets []string
 	// Replicas of the journal's stream when it is made; default 1.
 	Replicas int
+	// Lease makes Run stand by while another instance has the lease, 1 s to 1 h: that is how long it takes the next one to begin when the one
+	// that works dies. 0: Run takes over at once, and the instance before it ends.
+	Lease time.Duration
 	// Concurrency is how many branches are prepared, and how many are applied, at once; default 256.
 	Concurrency int
 	// Log receives what an operator should know; nil discards it.
@@ -51,10 +53,11 @@ type Participant struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	ready  chan struct{}
+	once   sync.Once // closes ready
 	counts counts
 
 	mu      sync.Mutex
-	journal *journal.Journal // while Run runs
+	journal *journal.Journal // the latest
 }
 
 // New gives a participant on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent yet.
@@ -76,6 +79,9 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 			return nil, fmt.Errorf("kv: Buckets: %.80q: want [a-zA-Z0-9_-]", name)
 		}
 	}
+	if cfg.Lease < 0 {
+		return nil, fmt.Errorf("kv: Lease %v: cannot be negative", cfg.Lease)
+	}
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = 256
 	}
@@ -93,18 +99,26 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 // Ready is closed once the participant takes part.
 func (p *Participant) Ready() <-chan struct{} { return p.ready }
 
-// Run takes over from whatever instance ran before, and takes part until ctx ends; then it drains, and returns nil. Its errors
-// are those of participant.Run; ErrSuperseded when another instance has taken over; and those of the journal, which say
-// what is wrong with it. It must be called once.
+// Run takes over from whatever instance ran before, and takes part until ctx ends; then it drains, and returns nil. With
+// Config.Lease it stands by for other instances, and takes part whenever none of them does. Its errors are those of participant.Run;
+// ErrSuperseded when another instance has taken over (not with Config.Lease); and those of the journal, which say what is wrong
+// with it. It must be called once.
 func (p *Participant) Run(ctx context.Context) error {
-	j, err := journal.Take(ctx, p.js, journal.Config{Prefix: p.cfg.Prefix, Name: p.cfg.Name, Replicas: p.cfg.Replicas, Log: p.cfg.Log})
+	cfg := journal.Config{Prefix: p.cfg.Prefix, Name: p.cfg.Name, Replicas: p.cfg.Replicas, Log: p.cfg.Log}
+	var err error
+	if p.cfg.Lease > 0 {
+		err = journal.Lead(ctx, p.nc, cfg, p.cfg.Lease, p.work)
+	} else {
+		err = journal.Run(ctx, p.nc, cfg, p.work)
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return fmt.Errorf("kv: participant %s: %w", p.cfg.Name, err)
 	}
-	defer j.Close()
+	return nil
+}
+
+// work takes part with a journal until ctx ends.
+func (p *Participant) work(ctx context.Context, j *journal.Journal) error {
 	p.mu.Lock()
 	p.journal = j
 	p.mu.Unlock()
@@ -114,34 +128,19 @@ func (p *Participant) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running, end := context.WithCancel(ctx)
-	defer end()
+	ended := make(chan struct{})
 	var watching sync.WaitGroup
-	watching.Go(func() { p.watch(running, end, j, inner) })
-	err = inner.Run(running)
-	end()
-	watching.Wait()
-	if dead := j.Err(); dead != nil {
-		return fmt.Errorf("kv: participant %s: %w", p.cfg.Name, errors.Join(dead, err))
-	}
-	return err
-}
-
-// watch ends the participant when its journal has ended, and tells when it is ready.
-func (p *Participant) watch(ctx context.Context, end context.CancelFunc, j *journal.Journal, inner *participant.Participant) {
-	ready := inner.Ready()
-	for {
+	watching.Go(func() {
 		select {
-		case <-ctx.Done():
-			return
-		case <-j.Dead():
-			end()
-			return
-		case <-ready:
-			close(p.ready)
-			ready = nil
+		case <-inner.Ready():
+			p.once.Do(func() { close(p.ready) })
+		case <-ended:
 		}
-	}
+	})
+	err = inner.Run(ctx)
+	close(ended)
+	watching.Wait()
+	return err
 }
 
 func (p *Participant) store(j *journal.Journal) *store {
