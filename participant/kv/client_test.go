@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kv
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/assent-tx/assent"
+)
+
+func TestTxn(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	w.put("a", "x", "1")
+	w.put("b", "gone", "1")
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+		x, err := tx.Get(w.ctx(), "a", "x")
+		if err != nil || string(x.Value) != "1" || x.Revision == 0 || x.Created.IsZero() {
+			t.Errorf("x: %+v, %v", x, err)
+		}
+		if _, err := tx.Get(w.ctx(), "b", "y"); !errors.Is(err, ErrKeyNotFound) {
+			t.Errorf("y: %v", err)
+		}
+		must(t, tx.Put("a", "x", []byte("2")))
+		must(t, tx.Put("b", "y", []byte("3")))
+		must(t, tx.Put("b", "empty", nil))
+		must(t, tx.Delete("b", "gone"))
+		// It reads what it has written.
+		if x, err := tx.Get(w.ctx(), "a", "x"); err != nil || string(x.Value) != "2" || x.Revision != 0 {
+			t.Errorf("x, written: %+v, %v", x, err)
+		}
+		if _, err := tx.Get(w.ctx(), "b", "gone"); !errors.Is(err, ErrKeyNotFound) {
+			t.Errorf("gone, deleted: %v", err)
+		}
+		w.want("a", "x", "1")
+		return nil
+	}))
+	// A transaction that begins later sees it, whether or not it is applied yet.
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+		for key, want := range map[string]string{"a/x": "2", "b/y": "3", "b/empty": "", "b/gone": "nothing"} {
+			bucket, name, _ := strings.Cut(key, "/")
+			e, err := tx.Get(w.ctx(), bucket, name)
+			if want == "nothing" && !errors.Is(err, ErrKeyNotFound) || want != "nothing" && string(e.Value) != want {
+				return assent.ErrConflict // not yet: as a read that is not up to date
+			}
+		}
+		return nil
+	}))
+}
+
+// A read that another transaction has made old is read again.
+func TestRetry(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	for _, readOnly := range []bool{false, true} {
+		calls := 0
+		w.put("a", "x", "1")
+		must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+			calls++
+			x, err := tx.Get(w.ctx(), "a", "x")
+			if err != nil {
+				return err
+			}
+			if calls == 1 {
+				w.put("a", "x", "7")
+			}
+			if again, err := tx.Get(w.ctx(), "a", "x"); err != nil || string(again.Value) != string(x.Value) {
+				t.Errorf("read again it is %s, %v", again.Value, err)
+			}
+			if readOnly {
+				return nil
+			}
+			return tx.Put("b", "x", x.Value)
+		}))
+		if calls != 2 {
+			t.Errorf("%d calls", calls)
+		}
+	}
+	w.until(func() bool { return string(w.last("b", "x").value) == "7" })
+}
+
+func TestTxnErrors(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	own := errors.New("my own")
+	if err := w.client.Txn(w.ctx(), func(tx *Tx) error {
+		must(t, tx.Put("a", "x", []byte("1")))
+		return own
+	}); !errors.Is(err, own) {
+		t.Errorf("the function's error: %v", err)
+	}
+	must(t, w.client.Txn(w.ctx(), func(*Tx) error { return nil }))
+	for name, c := range map[string]struct {
+		do   func(tx *Tx) error
+		want error
+		text string
+	}{
+		"unknown bucket, read":    {func(tx *Tx) error { _, err := tx.Get(w.ctx(), "nowhere", "x"); return err }, ErrNoBucket, "bucket nowhere"},
+		"unknown bucket, written": {func(tx *Tx) error { return tx.Put("nowhere", "x", nil) }, assent.ErrAborted, "there is no such bucket"},
+		"bad key":                 {func(tx *Tx) error { return tx.Put("a", "x y", nil) }, ErrInvalid, `key "x y"`},
+		"bad key, read":           {func(tx *Tx) error { _, err := tx.Get(w.ctx(), "a", ">"); return err }, ErrInvalid, `key ">"`},
+		"bad key, deleted":        {func(tx *Tx) error { return tx.Delete("a", "") }, ErrInvalid, `key ""`},
+		"too large":               {func(tx *Tx) error { return tx.Put("a", "x", make([]byte, 256<<10)) }, assent.ErrTooLarge, ""},
+		"too many keys": {func(tx *Tx) error {
+			for i := range 1025 {
+				must(t, tx.Put("a", strconv.Itoa(i), nil))
+			}
+			return nil
+		}, assent.ErrInvalid, "1024"},
+	} {
+		err := w.client.Txn(w.ctx(), c.do)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	for _, cfg := range []ClientConfig{{Participant: "a b"}} {
+		if _, err := NewClient(w.assent, w.nc, cfg); err == nil {
+			t.Errorf("%+v is taken", cfg)
+		}
+	}
+	for _, cfg := range []Config{{Name: "a b"}, {Prefix: "a..b"}, {Buckets: []string{"a.b"}}, {Lease: -1}} {
+		if _, err := New(w.nc, cfg); err == nil {
+			t.Errorf("%+v is taken", cfg)
+		}
+	}
+}
