@@ -19,6 +19,7 @@ import (
 
 	"github.com/assent-tx/assent/coordinator"
 	"github.com/assent-tx/assent/locks"
+	"github.com/assent-tx/assent/participant/kv"
 )
 
 // serveOptions are the flags of `assent serve`.
@@ -35,6 +36,8 @@ type serveOptions struct {
 	drain        time.Duration
 	name         string
 	lease        time.Duration
+
+	kv kvOptions
 
 	http          string
 	httpTokenFile string
@@ -54,7 +57,9 @@ type serveReport struct {
 	Replicas int    `json:"replicas"`
 	// HTTP is the base URL of /healthz, /readyz and /metrics; "" when it is off.
 	HTTP string `json:"http"`
-	PID  int    `json:"pid"`
+	// KV is the name of the participant of key-value buckets that runs here; left out without --kv.
+	KV  string `json:"kv,omitempty"`
+	PID int    `json:"pid"`
 }
 
 func newServeCommand(g *globals) *cobra.Command {
@@ -76,11 +81,16 @@ SIGTERM or SIGINT hands over to another coordinator, if there is one, without cl
 are taken, open transactions get --drain to be decided. What is not decided then is taken up by the next start. The exit code is 0. A
 second signal ends at once, which loses nothing either.
 
+With --kv the participant of transactions over JetStream's key-value buckets runs in the process as well (package participant/kv; see
+docs/stores.md). Of several coordinators with --kv one does that work and the others stand by. Whoever may submit transactions reads and
+writes buckets by it, with this process's permissions: --kv-buckets says which.
+
 With --http there are /healthz (200 while the process lives), /readyz (200 while it can do its work, leading or standing by, and which
 of the two; 503 with the reason when it cannot) and /metrics for Prometheus.`,
 		Example: `  assent serve
   assent serve --data /var/lib/assent --listen 0.0.0.0:4222 --token-file /etc/assent/token --http 127.0.0.1:8222
   assent serve --context production --replicas 3 --shards 4
+  assent serve --kv --kv-buckets accounts,stock
   assent serve --server nats://db1:4222 --name coordinator-1 &
   assent serve --server nats://db1:4222 --name coordinator-2 &`,
 		Args: cobra.NoArgs,
@@ -109,6 +119,9 @@ func (o *serveOptions) addFlags(cmd *cobra.Command) {
 	flags.DurationVar(&o.drain, "drain", 5*time.Second, "how long open transactions have to be decided when it is told to end")
 	flags.StringVar(&o.name, "name", "", "what this coordinator is called, and its leases; each needs a name of its own (default one made of the host's name and --data, or with an existing NATS a random one)")
 	flags.DurationVar(&o.lease, "lease", 3*time.Second, "how long a shard may be without a leader, and a second more, when its leader dies; 1s to 1h")
+	flags.BoolVar(&o.kv.on, "kv", false, "run the participant of transactions over key-value buckets, too")
+	flags.StringVar(&o.kv.name, "kv-name", kv.DefaultName, "what that participant is called")
+	flags.StringSliceVar(&o.kv.buckets, "kv-buckets", nil, "the `buckets` that it may use, separated by commas (default all but Assent's own)")
 	flags.StringVar(&o.http, "http", "", "`address` of /healthz, /readyz and /metrics; off by default")
 	flags.StringVar(&o.httpTokenFile, "http-token-file", "", "`file` with the bearer token that /metrics asks for; needed for --http beyond this machine")
 }
@@ -154,6 +167,10 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 	if err != nil {
 		return usageError(err)
 	}
+	buckets, err := s.openKV(nc)
+	if err != nil {
+		return err
+	}
 	page.watch(c)
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
@@ -162,6 +179,8 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 		return s.explain(err)
 	case <-c.Ready():
 	}
+	buckets.start()
+	defer buckets.stop()
 	if err := s.announce(); err != nil {
 		s.log.WithError(err).Warn("standard output")
 	}
@@ -226,6 +245,9 @@ func (s *serving) announce() error {
 		line("data", "in its JetStream, %s of each log", count(r.Replicas, "replica"))
 	}
 	line("log", "%s, prefix %s, history %v", count(r.Shards, "shard"), r.Prefix, s.history)
+	if r.KV != "" {
+		line("buckets", "transactions over them by participant %s", r.KV)
+	}
 	if r.HTTP != "" {
 		line("HTTP", "%s/metrics, /healthz, /readyz", r.HTTP)
 	}
