@@ -31,6 +31,10 @@ type Config struct {
 	Concurrency int
 	// CallTimeout ends a call's context; default 10 s.
 	CallTimeout time.Duration
+	// Wound is how long a transaction waits for a key that a younger one holds, before the younger one has to give way; default
+	// 100 ms, negative: never, so that deadlocks last until a transaction's timeout. An instance looks every 50 ms.
+	// docs/isolation.md says what it costs to choose another.
+	Wound time.Duration
 	// DrainTimeout is how long Run waits, after its context ended, for calls that run and votes under way; default 10 s.
 	DrainTimeout time.Duration
 	// Log receives what an operator should know; nil discards it.
@@ -63,6 +67,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = 10 * time.Second
+	}
+	if cfg.Wound == 0 {
+		cfg.Wound = 100 * time.Millisecond
 	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = 10 * time.Second

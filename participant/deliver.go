@@ -161,7 +161,10 @@ func (p *Participant) onPrepare(shard int, msg jetstream.Msg) {
 			Tx: record.Tx, Operations: record.Operations, Trace: record.Trace, Expires: p.clock.Local(record.Expires),
 			Sole: len(record.Participants) == 1, Locks: record.Locks,
 		}
-		branch.keys, branch.keyed = branch.collectKeys(), true
+		branch.keys, branch.keyed, branch.since = branch.collectKeys(), true, record.Since
+		if branch.since == 0 { // of a leader that gives no age
+			branch.since = record.Tx.UnixMilli() * 1000
+		}
 		records = append(records, &prepared{delivery: d, expires: record.Expires, branch: branch})
 	}
 	d.open.Add(int32(len(records)))

@@ -44,6 +44,8 @@ type Branch struct {
 	// keys are what Keys gives, once they were collected (keyed).
 	keys  []Key
 	keyed bool
+	// since is the transaction's age, in Unix microseconds.
+	since int64
 }
 
 // Decode reads the payload of operation i into a value, as encoding/json does, and refuses unknown fields. Its error is a

@@ -199,7 +199,7 @@ func commit(w *world, c *assent.Client, timeout time.Duration, names ...string) 
 	w.Helper()
 	tx := c.Begin(assent.WithID(newID()), assent.WithTimeout(timeout))
 	for _, name := range names {
-		tx.Enlist(name, map[string]string{"for": name}, assent.Keys("key/"+name))
+		tx.Enlist(name, map[string]string{"for": name})
 	}
 	return tx.ID(), tx.Commit(w.Context())
 }
@@ -236,6 +236,9 @@ func (h *handler) Prepare(ctx context.Context, b *participant.Branch) (participa
 	}
 	return vote, err
 }
+
+// InDoubt: it holds nothing that would outlive it.
+func (h *handler) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
 
 func (h *handler) Commit(ctx context.Context, tx messages.ID) error {
 	return finish(ctx, tx, h.commit, h.committed)

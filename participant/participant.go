@@ -35,6 +35,7 @@ type Participant struct {
 	branches *protocol.Branches
 	// inHand are the deliveries that are not acknowledged yet.
 	inHand map[*delivery]struct{}
+	locks  locking
 	marks  watermarks
 	clock  *logclock.Clock
 
@@ -64,6 +65,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
 		branches: protocol.NewBranches(protocol.BranchesConfig{Leaves: cfg.Ownership != nil}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
 	}
+	p.locks.init(&cfg)
 	if cfg.Batch != nil {
 		p.caller = newBatch(&cfg, p)
 	} else {
@@ -205,7 +207,7 @@ func (p *Participant) unsubscribe(s *nats.Subscription) {
 	}
 }
 
-// recall repeats the votes of what the store holds prepared; recalled is that, if it was asked already.
+// recall repeats the votes of what the store holds prepared, and locks its keys; recalled is that, if it was asked already.
 func (p *Participant) recall(ctx context.Context, recalled []Prepared, shards int) error {
 	if p.cfg.Ownership == nil {
 		var err error
@@ -213,9 +215,10 @@ func (p *Participant) recall(ctx context.Context, recalled []Prepared, shards in
 			return err
 		}
 	}
-	p.do(func(b *protocol.Branches, _ int64) {
+	p.do(func(b *protocol.Branches, now int64) {
 		for i := range recalled {
 			b.Recall(recalled[i].Tx, recalled[i].Tx.Shard(shards))
+			p.hold(&recalled[i], now)
 		}
 	})
 	return nil
@@ -238,8 +241,10 @@ func (p *Participant) inDoubt(ctx context.Context) ([]Prepared, error) {
 // application's store, has goroutines of its own.
 func (p *Participant) takePart(ctx context.Context, status <-chan nats.Status) {
 	p.background.Go(func() {
-		every(ctx, tick, func() { p.do(func(b *protocol.Branches, now int64) { b.Tick(now) }) })
+		every(ctx, tick, p.tick)
 	})
+	p.background.Go(func() { p.askGranted(ctx) })
+	p.background.Go(func() { p.logKeys(ctx) })
 	p.background.Go(func() {
 		every(ctx, signs, func() { p.marks.save(ctx, p) })
 	})

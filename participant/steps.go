@@ -19,16 +19,11 @@ func (p *Participant) do(event func(b *protocol.Branches, now int64)) {
 	p.carryOut()
 }
 
-// carryOut carries out the branches' steps; mu is held, and given up. What is left is settled before, so that the claim of
-// another life of the branch cannot be meant. Then votes and dones come first, and each kind leaves together; what may
+// carryOut carries out the branches' steps; mu is held, and given up. What is left is settled before, so that the claim and the
+// keys of another life of the branch cannot be meant. Then votes and dones come first, and each kind leaves together; what may
 // wait for a handler's place comes last.
 func (p *Participant) carryOut() {
-	steps := p.branches.Take()
-	for i := range steps {
-		if steps[i].Kind == protocol.LeaveBranch {
-			p.cfg.Ownership.Settle(steps[i].Tx)
-		}
-	}
+	steps := p.lockKeys(p.branches.Take())
 	p.mu.Unlock()
 	if len(steps) == 0 {
 		return
@@ -82,7 +77,7 @@ func (p *Participant) answer(s *protocol.Step) {
 // cast gives a vote to the group commit. When that drains already, the vote is cast by who takes the branch up next.
 func (p *Participant) cast(s *protocol.Step) {
 	vote := messages.AppendVote(make([]byte, 0, 96), &messages.VoteRecord{
-		Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held, WrongOwner: s.WrongOwner,
+		Tx: s.Tx, Vote: s.Vote, Reason: s.Reason, Held: s.Held, WrongOwner: s.WrongOwner, Conflict: s.Conflict,
 	})
 	_ = p.votes.Append(context.Background(), p.marks.voteSubject(s.Shard), vote, s.Tx)
 }
@@ -112,8 +107,11 @@ func (p *Participant) prepared(branches []*Branch, results []Result) {
 	crash.Here("participant.prepare.handled")
 	p.do(func(b *protocol.Branches, now int64) {
 		for i, branch := range branches {
-			vote, reason := p.judge(branch, &results[i])
-			b.Prepared(branch.Tx, vote, reason, now)
+			if vote, reason := p.judge(branch, &results[i]); errors.Is(results[i].Err, ErrConflict) {
+				b.Conflict(branch.Tx, reason)
+			} else {
+				b.Prepared(branch.Tx, vote, reason, now)
+			}
 		}
 	})
 }
@@ -121,6 +119,11 @@ func (p *Participant) prepared(branches []*Branch, results []Result) {
 // judge makes a vote of a handler's result; zero when the handler is to be asked again.
 func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason string) {
 	switch {
+	case r.Err == nil && r.Vote == ReadOnly && b.Isolated():
+		reason = "the handler answered ReadOnly, although the branch is isolated: its keys have to be held until the outcome, so it has " +
+			"to be made durable and answered Yes"
+		p.log.WithField("tx", b.Tx).Error(reason)
+		return messages.VoteNo, reason
 	case r.Err == nil && (r.Vote == Yes || r.Vote == ReadOnly):
 		return r.Vote, ""
 	case r.Err == nil:

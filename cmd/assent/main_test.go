@@ -95,6 +95,9 @@ func (obedient) Prepare(ctx context.Context, b *participant.Branch) (participant
 	}
 }
 
+// InDoubt: what it holds it forgets, for all that a test asks.
+func (obedient) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
+
 func (obedient) Commit(context.Context, messages.ID) error {
 	if _, err := os.Stat("broken"); err == nil {
 		return errors.New("the store is broken")

@@ -236,6 +236,9 @@ func (b batchBank) FinishBatch(_ context.Context, outcomes []participant.Outcome
 // noop says yes to everything.
 type noop struct{}
 
+// InDoubt: it holds nothing.
+func (noop) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
+
 func (noop) PrepareBatch(_ context.Context, branches []*participant.Branch) []participant.Result {
 	results := make([]participant.Result, len(branches))
 	for i := range results {

@@ -191,8 +191,14 @@ func (idle) Prepare(context.Context, *participant.Branch) (participant.Vote, err
 func (idle) Commit(context.Context, messages.ID) error   { return nil }
 func (idle) Rollback(context.Context, messages.ID) error { return nil }
 
+// InDoubt: it holds nothing, so it may be given keys.
+func (idle) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
+
 // idleBatch is the same for many branches at once.
 type idleBatch struct{}
+
+// InDoubt is idle's.
+func (idleBatch) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
 
 func (idleBatch) PrepareBatch(_ context.Context, branches []*participant.Branch) []participant.Result {
 	results := make([]participant.Result, len(branches))

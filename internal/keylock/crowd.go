@@ -16,10 +16,10 @@ func (c *crowd) push(b *branch) {
 }
 
 // remove takes a branch out, if it is in.
-func (c *crowd) remove(b *branch) {
+func (c *crowd) remove(b *branch) (was bool) {
 	at := b.at
 	if at == nowhere {
-		return
+		return false
 	}
 	b.at = nowhere
 	last := len(*c) - 1
@@ -30,6 +30,7 @@ func (c *crowd) remove(b *branch) {
 		c.up(at, moved)
 		c.down(moved.at, moved)
 	}
+	return true
 }
 
 func (c crowd) up(i int, b *branch) {

@@ -25,7 +25,7 @@ type modelBranch struct {
 	everything bool
 	granted    bool
 	wounded    bool
-	came       int64
+	weight     int
 	timers     []int64
 }
 
@@ -66,11 +66,11 @@ func (m *model) grant() {
 	}
 }
 
-func (m *model) request(age Age, keys []Key, now int64) bool {
+func (m *model) request(age Age, keys []Key, weight int, now int64) bool {
 	if i := m.find(age.ID); i >= 0 {
 		return m.branches[i].granted
 	}
-	b := &modelBranch{age: age, keys: map[string]bool{}, came: now}
+	b := &modelBranch{age: age, keys: map[string]bool{}, weight: weight}
 	for _, k := range keys {
 		b.keys[k.Name] = k.Shared
 	}
@@ -82,13 +82,25 @@ func (m *model) request(age Age, keys []Key, now int64) bool {
 	if slices.ContainsFunc(m.branches, func(o *modelBranch) bool { return m.fears(b, o) }) {
 		b.timers = append(b.timers, now+m.cfg.Grace)
 	}
-	waiting := slices.DeleteFunc(slices.Clone(m.branches), func(b *modelBranch) bool { return b.granted })
-	if len(waiting) > m.cfg.Waiting {
+	for m.crowded() {
+		waiting := m.waiting()
 		last := waiting[len(waiting)-1]
 		m.release(last.age.ID)
 		m.effects = append(m.effects, describe(Effect{Kind: Crowded, ID: last.age.ID}))
 	}
 	return false
+}
+
+func (m *model) waiting() []*modelBranch {
+	return slices.DeleteFunc(slices.Clone(m.branches), func(b *modelBranch) bool { return b.granted })
+}
+
+func (m *model) crowded() bool {
+	weight, waiting := 0, m.waiting()
+	for _, b := range waiting {
+		weight += b.weight
+	}
+	return len(waiting) > m.cfg.Waiting || (weight > m.cfg.Weight && len(waiting) > 1)
 }
 
 func (m *model) fears(b, holder *modelBranch) bool {
@@ -161,18 +173,25 @@ func drawKeys(t *rapid.T) []Key {
 // conflict that were not both recalled, and nobody waits for nothing.
 func TestTableModelProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{Grace: int64(rapid.SampledFrom([]int{0, 10, 10}).Draw(t, "grace")), Waiting: rapid.IntRange(1, 6).Draw(t, "waiting")}
+		cfg := Config{Grace: int64(rapid.SampledFrom([]int{0, 10, 10}).Draw(t, "grace")), Waiting: rapid.IntRange(1, 6).Draw(t, "waiting"), Weight: 50}
 		table, m, now := New(cfg), &model{cfg: cfg}, int64(0)
 		branch := func() messages.ID { return id(rapid.IntRange(1, 9).Draw(t, "branch")) }
 		t.Repeat(map[string]func(*rapid.T){
 			"request": func(t *rapid.T) {
 				age := Age{int64(rapid.IntRange(1, 5).Draw(t, "since")), branch()}
-				keys := drawKeys(t)
-				if got, want := table.Request(age, keys, now), m.request(age, keys, now); got != want {
+				keys, weight := drawKeys(t), rapid.IntRange(0, 60).Draw(t, "weight")
+				if got, want := table.Request(age, keys, weight, now), m.request(age, keys, weight, now); got != want {
 					t.Fatalf("request of %s is granted %v, want %v", name(age.ID), got, want)
 				}
 			},
 			"release": func(*rapid.T) { b := branch(); table.Release(b); m.release(b) },
+			"cancel": func(*rapid.T) {
+				b := branch()
+				table.Cancel(b)
+				if i := m.find(b); i >= 0 && !m.branches[i].granted {
+					m.release(b)
+				}
+			},
 			"hold": func(t *rapid.T) {
 				if rapid.IntRange(0, 3).Draw(t, "rare") == 0 {
 					b, keys, everything := branch(), drawKeys(t), rapid.IntRange(0, 2).Draw(t, "everything") == 0
@@ -192,7 +211,7 @@ func TestTableModelProperty(t *testing.T) {
 			m.release(id(n))
 			same(t, table, m)
 		}
-		if len(table.locks)+len(table.branches)+len(table.waiting)+len(table.everything) != 0 {
+		if len(table.locks)+len(table.branches)+len(table.waiting)+len(table.everything)+table.weight != 0 {
 			t.Fatalf("something is left: %+v", table)
 		}
 	})

@@ -15,12 +15,16 @@ type Config struct {
 	// Grace is how long an older branch waits for a younger one that holds a key, in the milliseconds of now, before the
 	// younger one is wounded; negative: for ever.
 	Grace int64
-	// Waiting is how many branches may wait; over it the youngest is turned away. 0 means DefaultWaiting.
-	Waiting int
+	// Waiting is how many branches may wait, and Weight how much they may weigh together; over either the youngest is turned
+	// away. 0 means DefaultWaiting and DefaultWeight.
+	Waiting, Weight int
 }
 
-// DefaultWaiting bounds the branches that wait: as many as a few clients' bursts, and some MiB.
-const DefaultWaiting = 16_384
+// The bounds of what waits: branches, and what they weigh, in bytes.
+const (
+	DefaultWaiting = 16_384
+	DefaultWeight  = 64 << 20
+)
 
 // Key is a key and how it is wanted.
 type Key struct {
@@ -70,8 +74,9 @@ type Table struct {
 	cfg      Config
 	locks    map[string]*lock
 	branches map[messages.ID]*branch
-	// waiting has the branches that wait, as a heap with the youngest on top.
+	// waiting has the branches that wait, as a heap with the youngest on top; weight is what they weigh.
 	waiting crowd
+	weight  int
 	// everything are the holders of all keys; while there are any, nobody is granted anything.
 	everything []*branch
 	// ready are branches that nothing stands in the way of; empty between events.
@@ -91,7 +96,8 @@ type branch struct {
 	granted bool
 	wounded bool
 	// came is when it began to wait.
-	came int64
+	came   int64
+	weight int
 	// at is its place in Table.waiting.
 	at int
 }
@@ -101,16 +107,20 @@ func New(cfg Config) *Table {
 	if cfg.Waiting <= 0 {
 		cfg.Waiting = DefaultWaiting
 	}
+	if cfg.Weight <= 0 {
+		cfg.Weight = DefaultWeight
+	}
 	return &Table{cfg: cfg, locks: make(map[string]*lock), branches: make(map[messages.ID]*branch)}
 }
 
 // Request wants keys for a branch, each named once, and tells whether it has them now. If not, it waits, until a Granted or
-// a Crowded, which may come of this very event, or until it is released. One that is here already is told how it stands.
-func (t *Table) Request(age Age, keys []Key, now int64) (granted bool) {
+// a Crowded, which may come of this very event, or until it is released. One that is here already is told how it stands. weight
+// is how much memory its waiting takes, in bytes.
+func (t *Table) Request(age Age, keys []Key, weight int, now int64) (granted bool) {
 	if b := t.branches[age.ID]; b != nil {
 		return b.granted
 	}
-	b := &branch{age: age, wants: make([]want, len(keys)), came: now, at: nowhere}
+	b := &branch{age: age, wants: make([]want, len(keys)), came: now, weight: weight, at: nowhere}
 	t.branches[age.ID] = b
 	for i, key := range keys {
 		b.wants[i] = want{branch: b, lock: t.lock(key.Name), shared: key.Shared}
@@ -127,15 +137,23 @@ func (t *Table) Request(age Age, keys []Key, now int64) (granted bool) {
 		return true
 	}
 	t.waiting.push(b)
+	t.weight += weight
 	if t.fears(b) {
 		t.watch(b, now)
 	}
-	if len(t.waiting) > t.cfg.Waiting {
+	for len(t.waiting) > t.cfg.Waiting || (t.weight > t.cfg.Weight && len(t.waiting) > 1) {
 		turned := t.waiting[0]
 		t.Release(turned.age.ID)
 		t.effects = append(t.effects, Effect{Kind: Crowded, ID: turned.age.ID})
 	}
 	return false
+}
+
+// stopWaiting takes a branch out of those that wait, if it is one.
+func (t *Table) stopWaiting(b *branch) {
+	if t.waiting.remove(b) {
+		t.weight -= b.weight
+	}
 }
 
 // Hold says that a branch holds keys from before the table was, whatever others hold. It counts as the youngest of all. With everything it
@@ -170,7 +188,7 @@ func (t *Table) Release(id messages.ID) {
 		return
 	}
 	delete(t.branches, id)
-	t.waiting.remove(b)
+	t.stopWaiting(b)
 	for i := range b.wants {
 		w := &b.wants[i]
 		if b.granted {
@@ -186,6 +204,13 @@ func (t *Table) Release(id messages.ID) {
 		t.unbar()
 	}
 	t.settle()
+}
+
+// Cancel ends the waiting of a branch; one that holds its keys keeps them.
+func (t *Table) Cancel(id messages.ID) {
+	if b := t.branches[id]; b != nil && !b.granted {
+		t.Release(id)
+	}
 }
 
 // unbar lets those go on who waited for a holder of everything, when none is left.
@@ -226,7 +251,7 @@ func (t *Table) settle() {
 
 func (t *Table) grant(b *branch) {
 	b.granted = true
-	t.waiting.remove(b)
+	t.stopWaiting(b)
 	for i := range b.wants {
 		w := &b.wants[i]
 		w.lock.dequeue(w)
@@ -245,6 +270,17 @@ func (t *Table) Take() []Effect {
 // Len counts the branches that hold keys, and those that wait.
 func (t *Table) Len() (holding, waiting int) {
 	return len(t.branches) - len(t.waiting), len(t.waiting)
+}
+
+// Oldest is when the branch that has waited longest began to, in the milliseconds of now; zero when none waits. It looks at all
+// that wait.
+func (t *Table) Oldest() (came int64) {
+	for i, b := range t.waiting {
+		if i == 0 || b.came < came {
+			came = b.came
+		}
+	}
+	return came
 }
 
 // Waits tells of a branch that waits: a key that it waits for, and who holds it or is before it, as far as somebody in particular is.
