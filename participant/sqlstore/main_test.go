@@ -5,6 +5,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -207,6 +208,15 @@ func take(sku string, pieces int64, keys ...string) *participant.Branch {
 		Tx: messages.NewID(), Expires: time.Now().Add(time.Hour).Truncate(time.Millisecond), Trace: "00-trace",
 		Operations: []messages.Operation{{Keys: keys, Payload: fmt.Appendf(nil, `{"sku":%q,"pieces":%d}`, sku, pieces)}},
 	}
+}
+
+// minted is an id of a time.
+func minted(at time.Time) messages.ID {
+	id := messages.NewID()
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli())<<16)
+	copy(id[:6], ms[:6])
+	return id
 }
 
 func (s *shop) wantYes(t testing.TB, b *participant.Branch) {
