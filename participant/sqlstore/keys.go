@@ -64,10 +64,12 @@ func (s *Store) takeMode(ctx context.Context, tx *sql.Tx, holder string, shared 
 		if err != nil {
 			return err
 		}
-		if s.cfg.Dialect != MySQL { // whose count depends on a setting of the connection
-			if taken, err := result.RowsAffected(); err != nil || taken == int64(len(now)) {
-				return err
-			}
+		taken, err := result.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if s.cfg.Dialect != MySQL && taken == int64(len(now)) { // MySQL's count depends on a setting of the connection
+			continue
 		}
 		if err := s.checkTaken(ctx, tx, holder, shared, now); err != nil {
 			return err
