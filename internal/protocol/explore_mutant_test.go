@@ -5,6 +5,8 @@ package protocol
 import (
 	"strings"
 	"testing"
+
+	"github.com/assent-tx/assent/internal/mutant"
 )
 
 // shellMutants are bugs of the shells round the core, or of a handler, and the promise that each breaks.
@@ -140,19 +142,16 @@ var coreMutants = []struct{ name, file, line, mutant, scope string }{
 	},
 }
 
-// TestExploreFindsCoreMutants builds the package once for each mutant. Under -short it tries every fifth.
+// TestExploreFindsCoreMutants: see mutant.Test.
 func TestExploreFindsCoreMutants(t *testing.T) {
-	for i, m := range coreMutants {
-		if testing.Short() && i%5 != 0 {
-			continue
-		}
-		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			out, failed := runMutant(t, m.file, m.line, m.mutant, "TestExplore/"+m.scope)
-			if !failed || !strings.Contains(out, "=> ") {
-				t.Fatalf("the exploration does not notice:\n%s", out)
-			}
-			t.Logf("%s", out)
-		})
+	var bugs []mutant.Bug
+	for _, m := range coreMutants {
+		bugs = append(bugs, mutant.Bug{Name: m.name, File: m.file, Line: m.line, Text: m.mutant, Caught: "TestExplore/" + m.scope})
 	}
+	mutant.Test(t, bugs, func(t *testing.T, output string) {
+		if !strings.Contains(output, "=> ") {
+			t.Fatalf("it fails without a history:\n%s", output)
+		}
+		t.Logf("%s", output)
+	})
 }

@@ -3,12 +3,9 @@
 package protocol
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/assent-tx/assent/internal/mutant"
 )
 
 // mutants are bugs that someone might well write into the fold, each with the test that finds it.
@@ -341,56 +338,11 @@ var mutants = []struct {
 	},
 }
 
-// TestMutants builds the package once for each mutant, the source's line replaced by an overlay, and runs the test that is
-// to catch it. Under -short it tries every fifth.
+// TestMutants: see mutant.Test.
 func TestMutants(t *testing.T) {
-	for i, m := range mutants {
-		if testing.Short() && i%5 != 0 {
-			continue
-		}
-		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
-			t.Parallel()
-			if out, failed := runMutant(t, m.file, m.line, m.mutant, m.caught); !failed {
-				t.Errorf("%s does not notice:\n%s", m.caught, out)
-			}
-		})
+	var bugs []mutant.Bug
+	for _, m := range mutants {
+		bugs = append(bugs, mutant.Bug{Name: m.name, File: m.file, Line: m.line, Text: m.mutant, Caught: m.caught})
 	}
-}
-
-// runMutant tells whether a test fails when a file's line is replaced.
-func runMutant(t *testing.T, file, line, mutant, test string) (output string, failed bool) {
-	source, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(source), line); n != 1 {
-		t.Fatalf("%s has %d times %q", file, n, line)
-	}
-	dir := t.TempDir()
-	overlay := struct {
-		Replace map[string]string `json:"Replace"` // as `go help build` spells it
-	}{make(map[string]string)}
-	original, err := filepath.Abs(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay.Replace[original] = filepath.Join(dir, file)
-	write(t, overlay.Replace[original], []byte(strings.Replace(string(source), line, mutant, 1)))
-	encoded, err := json.Marshal(overlay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(dir, "overlay.json"), encoded)
-	pattern := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", filepath.Join(dir, "overlay.json"), "-vet=off", "-count=1", "-timeout=60s",
-		"-run", pattern, ".", "-args", "-rapid.nofailfile", "-rapid.shrinktime=0s", "-rapid.checks=3000", "-rapid.seed=1")
-	out, err := cmd.CombinedOutput()
-	// What does not compile has proved nothing.
-	return string(out), err != nil && strings.Contains(string(out), "--- FAIL: "+test)
-}
-
-func write(t *testing.T, file string, data []byte) {
-	if err := os.WriteFile(file, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	mutant.Test(t, bugs, nil, "-rapid.nofailfile", "-rapid.shrinktime=0s", "-rapid.checks=3000", "-rapid.seed=1")
 }
