@@ -2,6 +2,11 @@
 
 package assent
 
+import (
+	"context"
+	"time"
+)
+
 // Resolver lets a test stand in for the router of a client.
 type Resolver = resolver
 
@@ -14,3 +19,20 @@ func (c *Client) StandIn(r Resolver) {
 	}
 	c.ring = r
 }
+
+// Unconnected is a client that does nothing but begin transactions, and the end of its life.
+func Unconnected(patience time.Duration) (c *Client, end func()) {
+	closing := make(chan struct{})
+	return &Client{cfg: Config{Patience: patience}, closing: closing}, func() { close(closing) }
+}
+
+// DoWith is Do with another Commit.
+func (c *Client) DoWith(ctx context.Context, f func(*Tx) error, commit func(*Tx, context.Context) error, options ...TxOption) error {
+	return c.do(ctx, f, commit, options)
+}
+
+// Since is the age that the transaction claims, in Unix microseconds; 0 for a first attempt.
+func (tx *Tx) Since() int64 { return tx.sub.Since }
+
+// Given makes the transaction one that may have been submitted, as Commit does.
+func (tx *Tx) Given() { tx.given = true }
