@@ -26,6 +26,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/internal/groupcommit"
+	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -55,6 +56,9 @@ type Config struct {
 	// Patience is how long Commit, Wait and Outcome go on when their context has no deadline: for Commit after the
 	// transaction's timeout, for the others altogether; default 30 s.
 	Patience time.Duration
+	// Locks says where Tx.Lock takes its leases: the bucket, and by its TTL how long they outlive this process. The zero Config
+	// is that of package locks; its Log is this one's unless it has another.
+	Locks locks.Config
 	// Log receives what an operator should know; nil discards it.
 	Log *logrus.Logger
 }
@@ -73,6 +77,7 @@ type Client struct {
 	closing  <-chan struct{} // closed by stop
 	stopped  chan struct{}
 	submits  *groupcommit.Batcher[struct{}]
+	leases   *leases
 
 	mu      sync.Mutex
 	shards  int // 0 until a coordinator has said
@@ -105,6 +110,10 @@ func New(nc *nats.Conn, cfg Config) (*Client, error) {
 		cfg: cfg, nc: nc, subjects: messages.Subjects{Prefix: cfg.Prefix}, log: cfg.Log.WithField("component", "assent-client"),
 		inbox: nc.NewInbox(), stopped: make(chan struct{}), calls: make(map[ID][]*call),
 	}
+	if cfg.Locks.Log == nil {
+		cfg.Locks.Log = cfg.Log
+	}
+	c.leases = newLeases(nc, cfg.Locks, c.log)
 	var err error
 	if c.answers, err = nc.Subscribe(c.inbox, c.onAnswers); err != nil {
 		return nil, fmt.Errorf("assent: %w", err)
@@ -118,7 +127,7 @@ func New(nc *nats.Conn, cfg Config) (*Client, error) {
 }
 
 // Close ends the client: calls that wait return ErrUnknown, or the ErrClosed of one that comes later. Transactions that
-// were submitted go on without it.
+// were submitted go on without it; what they have locked is given back, which takes a round trip, at most 5 s.
 func (c *Client) Close() {
 	c.mu.Lock()
 	if c.closed {
@@ -131,6 +140,7 @@ func (c *Client) Close() {
 	c.endAll(ErrClosed)
 	c.stop()
 	<-c.stopped
+	c.leases.close()
 	if ring != nil {
 		ring.Close()
 	}

@@ -21,7 +21,7 @@ import (
 //   - ErrInvalid, ErrTooLarge, ErrUnknownParticipant, ErrOverloaded, ErrUnroutable, ErrNoCoordinator without ErrUnknown: it was not
 //     accepted.
 //
-// Operations of EnlistKey are routed now. While a key is moving from node to node, Commit waits; when a node refuses because
+// Keys of Lock are locked first. Operations of EnlistKey are routed now. While a key is moving from node to node, Commit waits; when a node refuses because
 // a key has moved, it tries again, by a newer ring. All that is one transaction, that happens once.
 //
 // Cancelling ctx stops the waiting, never the transaction. Without a deadline of its own, ctx ends Config.Patience after the
@@ -35,14 +35,39 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	defer func() { tx.given = true }() // what is committed again may have been submitted before
 	at := &chain{first: tx.sub.Tx, last: tx.sub.Tx}
 	tx.last = at.last
+	if len(tx.locks) > 0 {
+		return tx.commitLocked(ctx, at)
+	}
+	return tx.attempt(ctx, at)
+}
+
+// attempt is Commit once what has to be locked is.
+func (tx *Tx) attempt(ctx context.Context, at *chain) error {
 	if len(tx.groups) > 0 {
 		return tx.commitRouted(ctx, at)
+	}
+	if err := tx.stillHeld(at); err != nil {
+		return tx.unsubmitted(ctx, at, err)
 	}
 	answer, err := tx.submit(ctx, &tx.sub)
 	if err != nil {
 		return err
 	}
 	return tx.verdict(ctx, at, &answer)
+}
+
+// stillHeld looks at the locks for the last time before an attempt is submitted; whatever is lost later, participants have
+// to refuse. That it met another transaction is said only when no attempt can have been submitted: else somebody would
+// try again, under another id, what may have happened under this one.
+func (tx *Tx) stillHeld(at *chain) error {
+	if tx.held == nil || tx.held.locks.Err() == nil {
+		return nil
+	}
+	err := tx.held.locks.Err()
+	if tx.given || at.met() {
+		return fmt.Errorf("assent: nothing was submitted now: %w", err)
+	}
+	return &LockLostError{Tx: at.first, Err: err}
 }
 
 // submit submits one attempt.
@@ -85,6 +110,9 @@ func (tx *Tx) commitRouted(ctx context.Context, at *chain) error {
 		if ctx.Err() != nil {
 			return at.unknown(nothingSubmitted(ctx))
 		}
+		if err := tx.stillHeld(at); err != nil {
+			return tx.unsubmitted(ctx, at, err)
+		}
 		sub.Tx, tx.last = at.last, at.last
 		answer, err := tx.submit(ctx, &sub)
 		if err != nil {
@@ -113,7 +141,7 @@ func (tx *Tx) resolve(ctx context.Context, r resolver, operations []messages.Ope
 	return nil
 }
 
-// unsubmitted is Commit's error for an attempt that could not be routed. If it is the first, and its id is one that may
+// unsubmitted is Commit's error for an attempt that could not be routed, or for which the locks could not be had. If it is the first, and its id is one that may
 // have been submitted before, it is looked up: what has run is not undone by a group that is gone.
 func (tx *Tx) unsubmitted(ctx context.Context, at *chain, err error) error {
 	if at.met() || !tx.given || ctx.Err() != nil {

@@ -5,6 +5,8 @@ package assent
 import (
 	"context"
 	"time"
+
+	"github.com/assent-tx/assent/locks"
 )
 
 // Resolver lets a test stand in for the router of a client.
@@ -36,3 +38,18 @@ func (tx *Tx) Since() int64 { return tx.sub.Since }
 
 // Given makes the transaction one that may have been submitted, as Commit does.
 func (tx *Tx) Given() { tx.given = true }
+
+// Held are the locks that the transaction has now.
+func (tx *Tx) Held() locks.Locks {
+	if tx.held == nil {
+		return nil
+	}
+	return tx.held.locks
+}
+
+// EndSession ends the session of the client's locks, as if it had been lost.
+func (c *Client) EndSession(ctx context.Context) error {
+	c.leases.mu.Lock()
+	defer c.leases.mu.Unlock()
+	return c.leases.session.Close(ctx)
+}

@@ -20,6 +20,10 @@ type Tx struct {
 	sub messages.Submission
 	// groups has the operations that are to be routed, by the groups of their keys.
 	groups []keyGroup
+	// locks are the keys that Commit locks, and held what it has locked: nil unless it is at work, or has left an outcome
+	// unknown.
+	locks []string
+	held  *holding
 	// given: the id was minted elsewhere, so that it may have been submitted before.
 	given bool
 	last  ID
