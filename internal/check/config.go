@@ -59,6 +59,8 @@ type Config struct {
 	// goroutine at a time.
 	Progress func(step string, done float64)
 	Event    func(text string)
+
+	brief bool // for tests: no fault lasts longer than a second
 }
 
 // The workloads.

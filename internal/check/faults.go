@@ -38,13 +38,14 @@ type trouble struct {
 	every  time.Duration
 	r      *rand.Rand
 	faults []fault
+	brief  bool
 
 	mu    sync.Mutex
 	count map[string]int
 }
 
 func newTrouble(cfg *Config, c *cluster) *trouble {
-	t := &trouble{every: cfg.Every, r: rand.New(rand.NewPCG(cfg.Seed, 0)), count: make(map[string]int)}
+	t := &trouble{every: cfg.Every, brief: cfg.brief, r: rand.New(rand.NewPCG(cfg.Seed, 0)), count: make(map[string]int)}
 	add := func(kind, sort string, inject func(context.Context, *rand.Rand) (string, error)) {
 		if slices.Contains(cfg.Faults, kind) {
 			t.faults = append(t.faults, fault{kind + " " + sort, inject})
@@ -56,12 +57,12 @@ func newTrouble(cfg *Config, c *cluster) *trouble {
 		}
 		one := func(r *rand.Rand) *member { return members[r.IntN(len(members))] }
 		add(Kill, sort, func(_ context.Context, r *rand.Rand) (string, error) { return one(r).killed() })
-		add(Pause, sort, func(ctx context.Context, r *rand.Rand) (string, error) { return one(r).paused(ctx, duration(r)) })
+		add(Pause, sort, func(ctx context.Context, r *rand.Rand) (string, error) { return one(r).paused(ctx, t.duration(r)) })
 		if members[0].link != nil {
 			add(Cut, sort, func(_ context.Context, r *rand.Rand) (string, error) { m := one(r); return m.link.cutOff(m.Name) })
 			add(Lose, sort, func(ctx context.Context, r *rand.Rand) (string, error) {
 				m := one(r)
-				return m.link.deafened(ctx, m.Name, duration(r))
+				return m.link.deafened(ctx, m.Name, t.duration(r))
 			})
 		}
 	}
@@ -72,7 +73,7 @@ func newTrouble(cfg *Config, c *cluster) *trouble {
 	} else {
 		add(Cut, "clients", func(context.Context, *rand.Rand) (string, error) { return c.clients.cutOff("the clients") })
 		add(Lose, "clients", func(ctx context.Context, r *rand.Rand) (string, error) {
-			return c.clients.deafened(ctx, "the clients", duration(r))
+			return c.clients.deafened(ctx, "the clients", t.duration(r))
 		})
 	}
 	slices.SortFunc(t.faults, func(a, b fault) int { // the map's order is none
@@ -85,8 +86,8 @@ func newTrouble(cfg *Config, c *cluster) *trouble {
 }
 
 // duration is how long a fault lasts: mostly short, sometimes longer than a time-out of a few seconds.
-func duration(r *rand.Rand) time.Duration {
-	if r.IntN(8) == 0 {
+func (t *trouble) duration(r *rand.Rand) time.Duration {
+	if r.IntN(8) == 0 && !t.brief {
 		return time.Duration(2000+r.IntN(3000)) * time.Millisecond
 	}
 	return time.Duration(20+r.IntN(600)) * time.Millisecond
