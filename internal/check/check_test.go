@@ -88,10 +88,38 @@ var everyFault = []string{
 	"kill store", "kill coordinator", "pause store", "pause coordinator", "cut store", "cut clients", "lose store", "lose clients",
 }
 
+// With keys the transactions are strict serializable, whatever goes wrong; with a coordinator that is killed another takes over.
+func TestWithKeys(t *testing.T) {
+	r, _ := run(t, Config{Transactions: 300, Every: 200 * time.Millisecond})
+	wantReal(t, r, 300, everyFault...)
+	wantNone(t, r)
+}
+
+func TestBankWithKeys(t *testing.T) {
+	r, _ := run(t, Config{Workload: Bank, Transactions: 300, Keys: 6, Coordinators: 2, Faults: []string{Pause, Cut}, Every: 100 * time.Millisecond})
+	wantReal(t, r, 300, "pause store", "pause coordinator", "cut store", "cut coordinator", "cut clients")
+	wantNone(t, r)
+}
+
+func wantNone(t *testing.T, r *Report) {
+	t.Helper()
+	if r.OK() && r.Keys {
+		return
+	}
+	t.Errorf("keys %v: found %v", r.Keys, r.Counts)
+	for i := range r.Anomalies {
+		var text strings.Builder
+		if err := r.Anomalies[i].WriteText(&text); err != nil {
+			t.Error(err)
+		}
+		t.Log(text.String())
+	}
+}
+
 // Without keys there are anomalies, and they are found: in the same history again, when it is read from its file.
 func TestWithoutKeys(t *testing.T) {
-	r, history := run(t, Config{NoKeys: true, Transactions: 400, Every: 100 * time.Millisecond})
-	wantReal(t, r, 400, everyFault...)
+	r, history := run(t, Config{NoKeys: true, Transactions: 300, Every: 200 * time.Millisecond})
+	wantReal(t, r, 300, everyFault...)
 	if r.Keys || r.OK() || r.Counts[elle.G2Item]+r.Counts[elle.GSingle] == 0 {
 		t.Errorf("found %v", r.Counts)
 	}

@@ -144,7 +144,7 @@ func (c *cluster) start(ctx context.Context) error {
 	}
 	var err error
 	if c.nc, err = c.connect(nats.Name("assent check"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
-		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/5, reconnectWait/5)); err != nil {
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectWait/5, reconnectWait/5), nats.ErrorHandler(quietly)); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, errors.New("no coordinator answered, or the stores were not ready in time"))
@@ -159,6 +159,9 @@ func (c *cluster) start(ctx context.Context) error {
 	}
 	return until(ctx, func() bool { return c.takePart(ctx) == len(c.stores) })
 }
+
+// quietly hears of what the library would print: that connections break is what is wanted.
+func quietly(*nats.Conn, *nats.Subscription, error) {}
 
 func (c *cluster) connect(options ...nats.Option) (*nats.Conn, error) {
 	if c.cfg.Connect != nil {
