@@ -19,10 +19,11 @@ import (
 
 // What a participant's consumers allow: how long a prepare may be in hand without a sign of life, and how many messages
 // of prepares. The SDK gives one every second. What an instance had in hand when it was killed waits for as long as this, so it
-// is short: a prepare that comes again for nothing is harmless.
+// is short: a prepare that comes again for nothing is harmless. What waits for keys is in hand, too; an instance lets no more
+// branches wait than half the window, so that those who wait for a key never keep others from being delivered.
 const (
 	prepareAckWait = 3 * time.Second
-	prepareWindow  = 256
+	prepareWindow  = 32_768
 )
 
 // register makes a participant known and its consumers ready: it needs no right to administer JetStream. The consumers come
@@ -59,7 +60,12 @@ func (l *leader) openConsumer(ctx context.Context, participant string) (messages
 		MaxDeliver:    -1,
 		MaxAckPending: prepareWindow,
 	}
-	_, err := l.stream.Consumer(ctx, participant)
+	consumer, err := l.stream.Consumer(ctx, participant)
+	if err == nil && consumer.CachedInfo().Config.MaxAckPending < prepareWindow { // of an older coordinator
+		have := consumer.CachedInfo().Config
+		have.MaxAckPending = prepareWindow
+		_, err = l.stream.UpdateConsumer(ctx, have)
+	}
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		// Nothing before the checkpoint matters any more to anyone.
 		var at protocol.Checkpoint

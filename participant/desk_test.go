@@ -68,6 +68,7 @@ func (d *desk) register(msg *nats.Msg) {
 	}
 	if _, err := stream.CreateOrUpdateConsumer(d.w.Context(), jetstream.ConsumerConfig{
 		Durable: request.Name, FilterSubject: subjects.Prepare(0, request.Name), AckPolicy: jetstream.AckExplicitPolicy,
+		MaxAckPending: 32_768, // as a coordinator makes it
 	}); err != nil {
 		d.refuse(msg, "500", err.Error())
 		return

@@ -37,7 +37,11 @@ type locking struct {
 func (l *locking) init(cfg *Config) {
 	_, l.isolates = cfg.store().(InDoubt)
 	l.signal = make(chan struct{}, 1)
-	l.table = keylock.New(keylock.Config{Grace: cfg.Wound.Milliseconds()})
+	grace := cfg.Wound.Milliseconds()
+	if cfg.Wound < 0 {
+		grace = -1
+	}
+	l.table = keylock.New(keylock.Config{Grace: grace})
 }
 
 // lockKeys goes between branches that are to be prepared and the handler: who has to wait for keys is not for it yet. It

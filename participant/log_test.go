@@ -189,6 +189,7 @@ type store struct {
 	sequence    uint64
 	saved       chan uint64
 	fail        error
+	recalled    []participant.Prepared
 	doubt       []messages.ID
 	doubtErr    error
 }
@@ -222,9 +223,9 @@ func (s *store) setFail(err error) {
 }
 
 func (s *store) InDoubt(context.Context) ([]participant.Prepared, error) {
-	branches := make([]participant.Prepared, len(s.doubt))
-	for i, tx := range s.doubt {
-		branches[i].Tx = tx
+	branches := s.recalled
+	for _, tx := range s.doubt {
+		branches = append(branches, participant.Prepared{Tx: tx})
 	}
 	return branches, s.doubtErr
 }
