@@ -1,13 +1,14 @@
 # What a contributor runs. CI runs .ci/run, which is all of the checks in one go.
 # Knobs are variables: make fuzz FUZZTIME=9000000x, make test PKG=./messages/...
 
-PKG      ?= ./...
-FUZZTIME ?= 2000000x
-CHECKS   ?= 20000
-SOAK     ?= 10
-DURATION ?= 5m
-BENCH    ?= .
-COVER    ?= bin/cover.out
+PKG          ?= ./...
+FUZZTIME     ?= 2000000x
+CHECKS       ?= 20000
+SOAK         ?= 10
+DURATION     ?= 5m
+TRANSACTIONS ?= 1000000
+BENCH        ?= .
+COVER        ?= bin/cover.out
 
 .DEFAULT_GOAL := help
 
@@ -53,6 +54,14 @@ soak-locks: ## Every fault of the locks for DURATION each (5m), every mutant, an
 soak-router: ## The hand-off of partitions explored to 200,000 states a scope and simulated 1000 times, every mutant; nodes of a group under faults, SOAK times.
 	go test -timeout 0 ./router/internal/handoff -explore.states 200000 -simulation.runs 1000
 	go test -timeout 0 -count=$(SOAK) -failfast ./integration -run 'TestNode|TestSteward|TestServerIsKilledWhile|TestOnlyTheShareMoves'
+
+.PHONY: soak-check
+soak-check: ## 1,000,000 transactions under every fault, without an anomaly; 100,000 of a bank; some without keys, which must have anomalies; every mutant of the checker.
+	go run ./cmd/assent check --transactions $(TRANSACTIONS) --clients 128 --keys 64 --every 2s
+	go run ./cmd/assent check --transactions 100000 --workload bank --clients 64 --keys 16 --coordinators 3 --every 2s
+	go build -o bin/assent ./cmd/assent
+	bin/assent check --transactions 20000 --clients 64 --no-keys >/dev/null; test $$? -eq 5
+	go test -timeout 0 ./internal/elle -mutants
 
 .PHONY: bench
 bench: ## The Go benchmarks (BENCH=regexp), then `assent bench`, the figures of docs/performance.md.

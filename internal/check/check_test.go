@@ -90,12 +90,14 @@ var everyFault = []string{
 
 // With keys the transactions are strict serializable, whatever goes wrong; with a coordinator that is killed another takes over.
 func TestWithKeys(t *testing.T) {
+	t.Parallel() // they wait, mostly
 	r, _ := run(t, Config{Transactions: 300, Every: 200 * time.Millisecond})
 	wantReal(t, r, 300, everyFault...)
 	wantNone(t, r)
 }
 
 func TestBankWithKeys(t *testing.T) {
+	t.Parallel() // they wait, mostly
 	r, _ := run(t, Config{Workload: Bank, Transactions: 300, Keys: 6, Coordinators: 2, Faults: []string{Pause, Cut}, Every: 100 * time.Millisecond})
 	wantReal(t, r, 300, "pause store", "pause coordinator", "cut store", "cut coordinator", "cut clients")
 	wantNone(t, r)
@@ -118,6 +120,7 @@ func wantNone(t *testing.T, r *Report) {
 
 // Without keys there are anomalies, and they are found: in the same history again, when it is read from its file.
 func TestWithoutKeys(t *testing.T) {
+	t.Parallel() // they wait, mostly
 	r, history := run(t, Config{NoKeys: true, Transactions: 300, Every: 200 * time.Millisecond})
 	wantReal(t, r, 300, everyFault...)
 	if r.Keys || r.OK() || r.Counts[elle.G2Item]+r.Counts[elle.GSingle] == 0 {
@@ -134,6 +137,7 @@ func TestWithoutKeys(t *testing.T) {
 
 // A bank without keys shows sums that never were.
 func TestBankWithoutKeys(t *testing.T) {
+	t.Parallel() // they wait, mostly
 	r, _ := run(t, Config{Workload: Bank, NoKeys: true, Transactions: 400, Keys: 4, Faults: []string{}})
 	wantReal(t, r, 400)
 	if r.Counts[elle.WrongTotal] == 0 || len(r.Faults) != 0 {

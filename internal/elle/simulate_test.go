@@ -226,18 +226,22 @@ func (s *store) readAll() {
 	}
 }
 
-// Of a thousand serial histories, and as many of two-phase locking, none gives an alarm.
+// Of a thousand serial histories, and as many of two-phase locking, none gives an alarm (in short mode of a hundred).
 func TestSimulatedWithoutAlarm(t *testing.T) {
+	runs := uint64(1000)
+	if testing.Short() {
+		runs = 100
+	}
 	for _, level := range []isolation{serial, locking} {
 		committed := 0
-		for seed := range uint64(1000) {
+		for seed := range runs {
 			r := Check(simulate(t, seed, level, 40), Options{})
 			committed += r.Committed
 			if !r.OK() {
 				t.Fatalf("level %d, seed %d: %v\n%s", level, seed, r.Counts, textOf(t, r))
 			}
 		}
-		if committed < 20_000 {
+		if committed < 20*int(runs) {
 			t.Errorf("level %d: %d transactions committed: there was nothing to check", level, committed)
 		}
 	}
