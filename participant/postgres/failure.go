@@ -16,6 +16,8 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 	undefinedObject      = "42704" // of a prepared transaction: there is none of that name
+	adminShutdown        = "57P01" // the last word on a connection that the server closes
+	crashShutdown        = "57P02" // the same
 )
 
 // failure is an error of what the Store does itself, with what the database advises.
@@ -34,11 +36,6 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error { return f.err }
 
-// unbegun is an error of a connection on which nothing was begun yet, so that another one may do.
-type unbegun struct{ error }
-
-func (u *unbegun) Unwrap() error { return u.error }
-
 // sqlState is the SQLSTATE of an error of the database, "" for another error.
 func sqlState(err error) string {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
@@ -48,13 +45,19 @@ func sqlState(err error) string {
 }
 
 // again tells whether the branch may be executed once more from the beginning and then succeed: the database could not serialize it
-// with others, or the pooled connection had been cut before.
+// with others.
 func again(err error) bool {
+	state := sqlState(err)
+	return state == serializationFailure || state == deadlockDetected
+}
+
+// cut tells whether a connection broke, or was found to be broken: another one may do.
+func cut(err error) bool {
 	switch sqlState(err) {
-	case serializationFailure, deadlockDetected:
-		return true
 	case "":
-		return errors.As(err, new(*unbegun)) && !errors.As(err, new(*pgconn.ConnectError))
+		return !errors.As(err, new(*pgconn.ConnectError))
+	case adminShutdown, crashShutdown:
+		return true
 	default:
 		return false
 	}

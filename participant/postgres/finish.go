@@ -4,18 +4,13 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
-
-// finishAttempts is how many connections in a row may turn out to be cut, before the SDK hears of it and tries again later.
-const finishAttempts = 3
 
 // Commit commits what was prepared. A transaction that is not prepared any more is committed already, which its marker says; or
 // somebody rolled it back by hand, or it was lost: that is heuristic. (docs/protocol.md, a participant, step 7.)
@@ -59,14 +54,14 @@ func (s *Store) Rollback(ctx context.Context, tx messages.ID) error {
 // who prepared.
 func (s *Store) end(ctx context.Context, tx messages.ID, statement string) (state, error) {
 	var err error
-	for range finishAttempts {
+	for range s.connections + 1 { // all that are pooled may be cut
 		_, err = s.pool.Exec(ctx, statement, pgx.QueryExecModeSimpleProtocol)
 		switch {
 		case err == nil:
 			return ended, nil
 		case sqlState(err) == undefinedObject:
 			return s.probe(ctx, tx)
-		case sqlState(err) != "" || ctx.Err() != nil || errors.As(err, new(*pgconn.ConnectError)):
+		case !cut(err) || ctx.Err() != nil:
 			return 0, &failure{"ending " + s.sql.gid(tx), err}
 		}
 	}

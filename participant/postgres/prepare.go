@@ -72,15 +72,11 @@ func (s *Store) attempts(ctx context.Context, b *participant.Branch) (participan
 
 // attempt executes the branch once. The connection goes back when it is prepared, or undone.
 func (s *Store) attempt(ctx context.Context, b *participant.Branch) (participant.Vote, error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return 0, &failure{"a connection", err}
-	}
-	defer conn.Release() // one that is in a transaction still is closed
-	tx, err := s.begin(ctx, conn, b)
+	conn, tx, err := s.begin(ctx, b)
 	if err != nil {
 		return 0, err
 	}
+	defer conn.Release() // one that is in a transaction still is closed
 	vote, err := s.execute(ctx, conn.Conn(), tx, b)
 	if err != nil {
 		s.undo(ctx, conn)
@@ -89,8 +85,29 @@ func (s *Store) attempt(ctx context.Context, b *participant.Branch) (participant
 	return vote, nil
 }
 
-// begin begins a transaction that has the branch's keys.
-func (s *Store) begin(ctx context.Context, conn *pgxpool.Conn, b *participant.Branch) (pgx.Tx, error) {
+// begin begins a transaction, on a connection that works: after a restart of the database all that are pooled may be cut.
+func (s *Store) begin(ctx context.Context, b *participant.Branch) (*pgxpool.Conn, pgx.Tx, error) {
+	var err error
+	for range s.connections + 1 {
+		var conn *pgxpool.Conn
+		if conn, err = s.pool.Acquire(ctx); err != nil {
+			return nil, nil, &failure{"a connection", err}
+		}
+		var tx pgx.Tx
+		if tx, err = s.beginOn(ctx, conn, b); err == nil {
+			return conn, tx, nil
+		}
+		s.undo(ctx, conn)
+		conn.Release()
+		if !cut(err) || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, nil, err
+}
+
+// beginOn begins a transaction that has the branch's keys.
+func (s *Store) beginOn(ctx context.Context, conn *pgxpool.Conn, b *participant.Branch) (pgx.Tx, error) {
 	keys := keyLocks(b.Keys())
 	before := s.snapshots && len(keys) > 0
 	if before {
@@ -100,11 +117,10 @@ func (s *Store) begin(ctx context.Context, conn *pgxpool.Conn, b *participant.Br
 	}
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.sql.begin})
 	if err != nil {
-		return nil, &failure{"beginning", &unbegun{err}}
+		return nil, &failure{"beginning", err}
 	}
 	if len(keys) > 0 {
 		if err := s.lock(ctx, tx, keys, before); err != nil {
-			s.undo(ctx, conn)
 			return nil, err
 		}
 	}

@@ -27,6 +27,8 @@ type Store struct {
 	sql  *statements
 	// fences keeps the tokens of clients' locks.
 	fences fence.SQL
+	// connections is how many the pool has at most.
+	connections int
 	// places bounds the connections that prepares take, so that one is left for the outcomes that free what they wait for.
 	places chan struct{}
 	// snapshots: transactions see the database as it was at their first statement (REPEATABLE READ and SERIALIZABLE).
@@ -57,7 +59,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, pool: pool, log: cfg.Log.WithField("participant", cfg.Name), sql: newStatements(&cfg), fences: cfg.fences(),
-		places: make(chan struct{}, most-max(1, most/4)),
+		connections: most, places: make(chan struct{}, most-max(1, most/4)),
 	}
 	if err := s.check(ctx); err != nil {
 		return nil, err

@@ -263,7 +263,9 @@ func TestPreparedByAnotherInstance(t *testing.T) {
 	}
 	prepare(t, first, missing, participant.Yes)
 	// The second one would refuse, or find nothing to change; the first has answered already.
-	second.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error { return participant.Refuse(errors.New("it is different now")) }
+	second.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error {
+		return participant.Refuse(errors.New("it is different now"))
+	}
 	prepare(t, second, missing, participant.Yes)
 	second.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error { return nil }
 	prepare(t, second, missing, participant.Yes)
