@@ -42,7 +42,7 @@ func (s *Store) Prepare(ctx context.Context, b *participant.Branch) (participant
 	// doing, and the answer has been given.
 	switch found, probeErr := s.probe(ctx, b.Tx); {
 	case probeErr != nil:
-		return 0, errors.Join(probeErr, err)
+		return 0, fmt.Errorf("%w (it was to be answered with: %v)", probeErr, err) //nolint:errorlint // which must not be taken for the answer
 	case found != absent:
 		return participant.Yes, nil
 	default:
