@@ -28,16 +28,18 @@ type facts struct {
 	Recovering     bool   // a standby
 	Strings        string // standard_conforming_strings
 	MaxConnections int
+	LockTimeout    int // of a session, in milliseconds
 }
 
 const askFacts = `SELECT current_user::text, current_database()::text, current_setting('server_version_num')::int, current_setting('max_prepared_transactions')::int,
 	(SELECT count(*) FROM pg_prepared_xacts)::int, current_setting('fsync'), current_setting('default_transaction_isolation'),
-	pg_is_in_recovery(), current_setting('standard_conforming_strings'), current_setting('max_connections')::int`
+	pg_is_in_recovery(), current_setting('standard_conforming_strings'), current_setting('max_connections')::int,
+	(SELECT setting FROM pg_settings WHERE name = 'lock_timeout')::int`
 
 // check finds out whether the database can do what a Store needs, and makes the tables.
 func (s *Store) check(ctx context.Context) error {
 	var f facts
-	err := s.pool.QueryRow(ctx, askFacts).Scan(&f.User, &f.Database, &f.Version, &f.Places, &f.Used, &f.Fsync, &f.Level, &f.Recovering, &f.Strings, &f.MaxConnections)
+	err := s.pool.QueryRow(ctx, askFacts).Scan(&f.User, &f.Database, &f.Version, &f.Places, &f.Used, &f.Fsync, &f.Level, &f.Recovering, &f.Strings, &f.MaxConnections, &f.LockTimeout)
 	if err != nil {
 		return &failure{"asking the server for its settings", err}
 	}
@@ -50,6 +52,9 @@ func (s *Store) check(ctx context.Context) error {
 	level := pgx.TxIsoLevel(f.Level)
 	if s.cfg.Isolation != "" {
 		level = s.cfg.Isolation
+	}
+	if int64(f.LockTimeout) == s.cfg.LockTimeout.Milliseconds() {
+		s.sql.beginOnly() // the connections have it already
 	}
 	s.snapshots = level == pgx.RepeatableRead || level == pgx.Serializable
 	if !s.cfg.NoCreate {
@@ -88,7 +93,7 @@ func (s *Store) schema() ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		`CREATE TABLE IF NOT EXISTS ` + s.sql.branches + ` (participant text COLLATE "C" NOT NULL, tx uuid NOT NULL, xid xid8 NOT NULL, expires timestamptz NOT NULL, PRIMARY KEY (tx, participant))`,
+		`CREATE TABLE IF NOT EXISTS ` + s.sql.branches + ` (participant text COLLATE "C" NOT NULL, tx uuid NOT NULL, xid xid8 NOT NULL, expires timestamptz NOT NULL, wrote boolean NOT NULL, PRIMARY KEY (tx, participant))`,
 		`CREATE TABLE IF NOT EXISTS ` + s.sql.watermarks + ` (participant text COLLATE "C" NOT NULL, stream text COLLATE "C" NOT NULL, incarnation text NOT NULL, sequence bigint NOT NULL, PRIMARY KEY (participant, stream))`,
 		fences,
 	}, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/assent-tx/assent/participant"
@@ -138,69 +139,123 @@ func TestPoolOfOne(t *testing.T) {
 	}
 }
 
-// traced notes the statements of a connection.
-type traced struct {
-	mu         sync.Mutex
-	statements []string
+// wire notes the messages of a connection.
+type wire struct {
+	mu   sync.Mutex
+	text strings.Builder
 }
 
-func (l *traced) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.statements = append(l.statements, data.SQL)
-	return ctx
+func (w *wire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
 }
 
-func (*traced) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-func (l *traced) take() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	taken := l.statements
-	l.statements = nil
-	return taken
+// take gives what was sent since the last time: the statements' texts, the names of prepared ones, and a "|" for each time that an answer was
+// waited for.
+func (w *wire) take() (sent []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for line := range strings.Lines(w.text.String()) {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if fields[0] == "B" && fields[1] == "ReadyForQuery" {
+			sent = append(sent, "|")
+		}
+		if fields[0] != "F" {
+			continue
+		}
+		switch fields[1] {
+		case "Query":
+			sent = append(sent, strings.Trim(fields[3], " \"\x00"))
+		case "Bind": // "" "name" …
+			sent = append(sent, strings.Trim(strings.Split(fields[3], `" "`)[1], `"`))
+		case "Parse":
+			sent = append(sent, "PARSE "+fields[3])
+		}
+	}
+	w.text.Reset()
+	return sent
 }
 
-// What a branch costs: no more messages than a loop by hand would send, and no more statements than that and the marker (and the
-// transaction's lock_timeout, which goes with BEGIN).
+// What a branch costs: the application's statements, and beside them as many as a loop by hand sends, and the marker (and the
+// transaction's lock_timeout, which goes with BEGIN, unless the session has it); and no round trip more than the loop.
 func TestStatementsOfABranch(t *testing.T) {
 	t.Parallel()
 	d := newBank(t, nil)
-	log := &traced{}
-	config := d.pool.Config()
-	config.ConnConfig.Tracer = log
+	log := &wire{}
+	config := d.connect("&lock_timeout=100").Config()
+	config.MinConns, config.MaxConns, config.HealthCheckPeriod = 0, 2, time.Hour
+	config.PrepareConn, config.ShouldPing = nil, func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.PgConn().Frontend().Trace(log, pgproto3.TracerOptions{SuppressTimestamps: true})
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	must(t, err)
 	t.Cleanup(pool.Close)
 	d.pool = pool
 	s := d.store(nil)
+	warm := branch(transfer{"a", 1})
+	prepare(t, s, warm, participant.Yes)
+	must(t, s.Commit(t.Context(), warm.Tx))
 	want := func(what string, prefixes ...string) {
 		t.Helper()
 		got := log.take()
 		if !slices.EqualFunc(got, prefixes, strings.HasPrefix) {
-			t.Errorf("%s: %d messages\n%s\nwant\n%s", what, len(got), strings.Join(got, "\n"), strings.Join(prefixes, "\n"))
+			t.Errorf("%s:\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(prefixes, "\n"))
 		}
 	}
 	log.take()
 	b := branch(transfer{"a", 1}, transfer{"b", 1})
 	prepare(t, s, b, participant.Yes)
-	sent := log.take()
-	if statements := strings.Count(strings.Join(sent, ";"), ";") + 1; statements != 6 {
-		t.Errorf("%d statements: want BEGIN, SET LOCAL, two of the application, the marker, PREPARE TRANSACTION:\n%s", statements, strings.Join(sent, "\n"))
-	}
-	if len(sent) != 4 || !strings.HasSuffix(sent[3], "PREPARE TRANSACTION 'assent:bank:"+b.Tx.String()+"'") {
-		t.Errorf("%d messages: want BEGIN, two of the application, and the marker with PREPARE TRANSACTION:\n%s", len(sent), strings.Join(sent, "\n"))
-	}
+	gid := "assent:bank:" + b.Tx.String()
+	want("prepare", "BEGIN READ WRITE", "|", "stmtcache_", "|", "stmtcache_", "|", "assent_marker:bank:", `PARSE  "" "PREPARE TRANSACTION '`+gid, "", "|")
 	must(t, s.Commit(t.Context(), b.Tx))
-	want("commit", "COMMIT PREPARED 'assent:bank:"+b.Tx.String()+"'")
+	want("commit", "COMMIT PREPARED '"+gid, "|")
 	b = keyed(branch(transfer{"a", 1}), []string{"k"}, []string{"l"})
 	prepare(t, s, b, participant.Yes)
-	want("with keys", "BEGIN", "SELECT count(*) FROM (SELECT CASE", "UPDATE accounts", "WITH b AS")
+	want("with keys", "BEGIN", "|", "SELECT count(*) FROM (SELECT CASE", "|", "stmtcache_", "|", "assent_marker:bank:", "PARSE ", "", "|")
 	must(t, s.Rollback(t.Context(), b.Tx))
-	want("rollback", "ROLLBACK PREPARED 'assent:bank:"+b.Tx.String()+"'")
+	want("rollback", "ROLLBACK PREPARED 'assent:bank:"+b.Tx.String(), "|")
 	s.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error { return nil }
 	prepare(t, s, branch(transfer{}), participant.ReadOnly)
-	want("read-only, for the first time", "BEGIN", "WITH b AS", "ROLLBACK PREPARED")
+	want("read-only, for the first time", "BEGIN", "|", "assent_marker:", "PARSE ", "", "|", "ROLLBACK PREPARED", "|")
 	prepare(t, s, branch(transfer{}), participant.ReadOnly)
-	want("read-only", "BEGIN", "WITH b AS", "ROLLBACK")
+	want("read-only", "BEGIN", "|", "assent_marker:", "|", "ROLLBACK", "|")
+
+	s.cfg.LockTimeout = time.Second // which the session does not have
+	other, err := Open(t.Context(), pool, s.cfg)
+	must(t, err)
+	log.take()
+	prepare(t, other, branch(transfer{}), participant.ReadOnly)
+	if got := log.take(); got[0] != "BEGIN READ WRITE; SET LOCAL lock_timeout = 1000" {
+		t.Errorf("the timeout is not set: %s", got[0])
+	}
+}
+
+// Behind a proxy that mixes sessions there are no prepared statements, and all else is the same.
+func TestWithoutPreparedStatements(t *testing.T) {
+	t.Parallel()
+	d := newBank(t, nil)
+	d.pool = d.connect("&default_query_exec_mode=exec")
+	s := d.store(nil)
+	if !s.unnamed {
+		t.Fatal("the mode was not seen")
+	}
+	b, undone := branch(transfer{"a", 1}), branch(transfer{"b", 1})
+	for range 2 {
+		prepare(t, s, b, participant.Yes)
+		prepare(t, s, undone, participant.Yes)
+	}
+	must(t, s.Commit(t.Context(), b.Tx))
+	prepare(t, s, b, participant.Yes)
+	must(t, s.Rollback(t.Context(), undone.Tx))
+	refuse(t, s, branch(transfer{"a", -1000}), participant.ErrRefused, nil)
+	s.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error { return nil }
+	for range 2 {
+		prepare(t, s, branch(transfer{}), participant.ReadOnly)
+	}
+	if n := d.balance("a") + d.held() + d.number("SELECT count(*) FROM pg_prepared_statements"); n != 101 {
+		t.Fatalf("%d: want a balance of 101 and nothing else", n)
+	}
 }

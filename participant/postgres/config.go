@@ -31,7 +31,8 @@ type Config struct {
 	// Isolation is the level at which Do runs; "" is the database's default (READ COMMITTED, unless somebody changed it).
 	Isolation pgx.TxIsoLevel
 	// LockTimeout is how long one statement waits for a lock before the branch is given up as a conflict, 1 ms to 1 h; default 2 s.
-	// What is in doubt holds its locks, so they may be long.
+	// What is in doubt holds its locks, so they may be long. When the pool's connections have the same lock_timeout already
+	// (lock_timeout=2000 in the DSN), it is not set again for each branch.
 	LockTimeout time.Duration
 	// Schema holds the tables assent_branches, assent_watermarks and assent_fences; 1 to 63 of
 	// [a-z0-9_]; "" leaves it to the connection's search_path.

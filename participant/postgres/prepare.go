@@ -146,15 +146,15 @@ func (s *Store) execute(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, b *parti
 }
 
 // finish writes the marker, last, so that it waits as little as possible and for as little; and prepares the transaction. Both go in
-// one message, unless this is likely to be a branch that changes nothing.
+// one round trip, unless this is likely to be a branch that changes nothing.
 func (s *Store) finish(ctx context.Context, conn *pgx.Conn, b *participant.Branch) (participant.Vote, error) {
 	readable := !b.Isolated() // one that must hold its keys is prepared, whatever it did
 	likely := readable && s.readOnly.Load()
-	text := s.sql.marker(b)
+	then := ""
 	if !likely {
-		text += "; " + s.sql.prepare(b.Tx)
+		then = s.sql.prepare(b.Tx)
 	}
-	wrote, err := queryFirst(ctx, conn, text)
+	wrote, err := s.mark(ctx, conn, b, then)
 	if err != nil {
 		return 0, &failure{"preparing", err}
 	}
@@ -180,20 +180,6 @@ func (s *Store) finish(ctx context.Context, conn *pgx.Conn, b *participant.Branc
 	}
 	crash.Here("postgres.prepared")
 	return participant.Yes, nil
-}
-
-// queryFirst sends statements in one message and gives the first one's value; all of them have succeeded then.
-func queryFirst(ctx context.Context, conn *pgx.Conn, text string) (value bool, err error) {
-	rows, err := conn.Query(ctx, text, pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return false, err
-	}
-	defer rows.Close()
-	if rows.Next() {
-		err = rows.Scan(&value)
-	}
-	rows.Close()
-	return value, errors.Join(rows.Err(), err)
 }
 
 // undo ends the transaction of a branch that is not prepared, also when ctx has ended. If that fails, the connection is closed when it is

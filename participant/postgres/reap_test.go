@@ -103,7 +103,7 @@ func TestReapMany(t *testing.T) {
 	d := newBank(t, nil)
 	s := d.store(nil)
 	const many = 2*maxReap + 1
-	d.exec("INSERT INTO assent_branches SELECT 'bank', gen_random_uuid(), pg_current_xact_id(), now() - interval '1 hour' FROM generate_series(1, $1)", many)
+	d.exec("INSERT INTO assent_branches SELECT 'bank', gen_random_uuid(), pg_current_xact_id(), now() - interval '1 hour', true FROM generate_series(1, $1)", many)
 	var snapshot string
 	must(t, d.pool.QueryRow(t.Context(), "SELECT pg_current_snapshot()::text").Scan(&snapshot))
 	for range parts + 1 {

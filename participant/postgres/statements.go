@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/assent-tx/assent/messages"
@@ -20,6 +21,8 @@ type statements struct {
 	begin      string
 	timeout    string // how long a statement of the transaction waits for a lock
 	inDoubt    string
+	marker     string // its parameters are the transaction's id and the second at which it expires
+	markerName string // of the prepared statement
 	stats      string
 	reap       string
 }
@@ -48,15 +51,25 @@ func newStatements(cfg *Config) *statements {
 	if cfg.Isolation != "" {
 		s.begin = "BEGIN ISOLATION LEVEL " + strings.ToUpper(string(cfg.Isolation)) + " READ WRITE"
 	}
-	s.begin += "; " + s.timeout
+	s.begin += separator + s.timeout
 	// Other databases of the server have prepared transactions of their own in this view. starts_with, because LIKE gives _ a meaning.
 	const ours = `FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)`
 	s.inDoubt = `SELECT gid ` + ours + ` ORDER BY prepared`
 	s.stats = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(prepared)), 0)::float8 ` + ours
+	// The marker tells whether the transaction had written (or locked) anything before: it has a number then. That is asked for before
+	// the marker brings a number about, in the subquery, which OFFSET keeps from being merged.
+	s.marker = `INSERT INTO ` + s.branches + ` (participant, tx, xid, expires, wrote) SELECT '` + cfg.Name + `', $1::uuid, pg_current_xact_id(), to_timestamp($2), b.wrote ` +
+		`FROM (SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote OFFSET 0) AS b RETURNING wrote`
+	s.markerName = "assent_marker:" + cfg.Name + ":" + cfg.Schema
 	s.reap = `DELETE FROM ` + s.branches + ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM ` + s.branches +
 		` WHERE participant = $1 AND pg_visible_in_snapshot(xid, $2::pg_snapshot) AND expires < clock_timestamp() - interval '1 minute' LIMIT $3))`
 	return s
 }
+
+const separator = "; "
+
+// beginOnly leaves the timeout to the session.
+func (s *statements) beginOnly() { s.begin, _, _ = strings.Cut(s.begin, separator) }
 
 // gid is the name of a branch's prepared transaction, at most 7+64+1+36 bytes of the 199 that there may be.
 func (s *statements) gid(tx messages.ID) string { return s.prefix + tx.String() }
@@ -69,15 +82,9 @@ func (s *statements) commit(tx messages.ID) string { return "COMMIT PREPARED '" 
 
 func (s *statements) rollback(tx messages.ID) string { return "ROLLBACK PREPARED '" + s.gid(tx) + "'" }
 
-// marker writes the marker, and tells whether the transaction had written (or locked) anything before: it has a number then.
-// The number is asked for before the marker brings one about, since INSERT reads its rows from there.
-func (s *statements) marker(b *participant.Branch) string {
-	return `WITH b AS MATERIALIZED (SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote), ` +
-		`m AS (INSERT INTO ` + s.branches + ` (participant, tx, xid, expires) ` + s.row(b.Tx, b.Expires.Unix()) + ` FROM b) SELECT wrote FROM b`
-}
-
-func (s *statements) row(tx messages.ID, expires int64) string {
-	return fmt.Sprintf(`SELECT '%s', '%s'::uuid, pg_current_xact_id(), to_timestamp(%d)`, s.name, tx, expires)
+// markerOf is the marker's statement with an id and a time in it, for where there can be no parameters.
+func (s *statements) markerOf(b *participant.Branch) string {
+	return strings.NewReplacer("$1", "'"+b.Tx.String()+"'", "$2", strconv.FormatInt(b.Expires.Unix(), 10)).Replace(s.marker)
 }
 
 // probe finds out what there is of a branch, and waits for whoever is preparing it: the marker is inserted, which waits for one
@@ -86,6 +93,7 @@ func (s *statements) row(tx messages.ID, expires int64) string {
 func (s *statements) probe(tx messages.ID) string {
 	prepared := `EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database() AND gid = '` + s.gid(tx) + `')`
 	return `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ` + s.timeout + `; ` +
-		`INSERT INTO ` + s.branches + ` (participant, tx, xid, expires) ` + s.row(tx, 0) + ` WHERE NOT ` + prepared + ` ON CONFLICT DO NOTHING RETURNING 1; ` +
+		`INSERT INTO ` + s.branches + ` (participant, tx, xid, expires, wrote) ` +
+		`SELECT '` + s.name + `', '` + tx.String() + `'::uuid, pg_current_xact_id(), to_timestamp(0), false WHERE NOT ` + prepared + ` ON CONFLICT DO NOTHING RETURNING 1; ` +
 		`SELECT EXISTS (SELECT FROM ` + s.branches + ` WHERE participant = '` + s.name + `' AND tx = '` + tx.String() + `'), ` + prepared + `; ROLLBACK`
 }

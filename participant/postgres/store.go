@@ -26,7 +26,8 @@ type Store struct {
 	log  *logrus.Entry
 	sql  *statements
 	// fences keeps the tokens of clients' locks.
-	fences fence.SQL
+	fences  fence.SQL
+	unnamed bool
 	// connections is how many the pool has at most.
 	connections int
 	// places bounds the connections that prepares take, so that one is left for the outcomes that free what they wait for.
@@ -59,7 +60,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, pool: pool, log: cfg.Log.WithField("participant", cfg.Name), sql: newStatements(&cfg), fences: cfg.fences(),
-		connections: most, places: make(chan struct{}, most-max(1, most/4)),
+		connections: most, unnamed: unnamed(pool), places: make(chan struct{}, most-max(1, most/4)),
 	}
 	if err := s.check(ctx); err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func TestPrepareThatIsUnderWay(t *testing.T) {
 	zombie, err := pgx.Connect(t.Context(), d.dsn)
 	must(t, err)
 	defer zombie.Close(context.Background())
-	_, err = zombie.Exec(t.Context(), "BEGIN; UPDATE accounts SET balance = 1 WHERE id = 'b'; "+s.sql.marker(b))
+	_, err = zombie.Exec(t.Context(), "BEGIN; UPDATE accounts SET balance = 1 WHERE id = 'b'; "+s.sql.markerOf(b))
 	must(t, err)
 	if err := s.Rollback(t.Context(), b.Tx); err == nil || errors.Is(err, participant.ErrHeuristic) {
 		t.Fatalf("a rollback passed by: %v", err)
