@@ -69,6 +69,7 @@ func errorCode(err error) string {
 		code string
 	}{
 		{assent.ErrUnknown, "unknown"}, // before its causes
+		{assent.ErrConflict, "conflict"},
 		{assent.ErrAborted, "aborted"},
 		{assent.ErrInvalid, "invalid"},
 		{assent.ErrTooLarge, "too_large"},

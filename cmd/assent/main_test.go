@@ -88,6 +88,8 @@ func (obedient) Prepare(ctx context.Context, b *participant.Branch) (participant
 		return 0, ctx.Err()
 	case order.Vote == "no":
 		return 0, participant.Refuse(errors.New(order.Reason))
+	case order.Vote == "conflict":
+		return 0, participant.Conflict(errors.New(order.Reason))
 	case order.Vote == "read-only":
 		return participant.ReadOnly, nil
 	default:

@@ -48,6 +48,9 @@ func (g *globals) printList(list *coordinator.ListResponse) {
 			if t.Participant != "" {
 				reason = t.Participant + ": " + reason
 			}
+			if t.Conflict {
+				reason = "conflict: " + reason
+			}
 			rows.row(t.Tx.String(), clock(t.Started), t.Outcome, finished,
 				strings.Join(t.Participants, ","), strings.Join(t.Owed, ","), shorten(reason, 60))
 		}

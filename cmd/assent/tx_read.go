@@ -65,6 +65,10 @@ func parseTransaction(data []byte) (sub *messages.Submission, minted bool, err e
 	if _, ok := fields["tx"]; !ok {
 		record, minted = insertID(record, len(fields)), true
 	}
+	record, locks, err := takeLocks(record)
+	if err != nil {
+		return nil, false, err
+	}
 	record, routes, err := takeRoutes(record)
 	if err != nil {
 		return nil, false, err
@@ -73,6 +77,7 @@ func parseTransaction(data []byte) (sub *messages.Submission, minted bool, err e
 	if err := new(messages.Decoder).Submission(record, sub); err != nil {
 		return nil, false, inputError(sub.Tx, minted, err)
 	}
+	sub.Locks = locks
 	for i := range sub.Operations {
 		if op := &sub.Operations[i]; routes[i] != nil {
 			op.Participant, op.Route = "", routes[i]

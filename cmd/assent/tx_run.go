@@ -26,11 +26,13 @@ type outcomeReport struct {
 	Last        assent.ID `json:"last,omitzero"`
 	Participant string    `json:"participant,omitempty"` // who refused
 	Reason      string    `json:"reason,omitempty"`
+	// Conflict: it was aborted because it met another transaction, and may be run again, as a new one.
+	Conflict bool `json:"conflict,omitempty"`
 	// Error says why the outcome is unknown.
 	Error *errorReport `json:"error,omitempty"`
 }
 
-const outcomeCodes = `Exit codes: 0 committed, 3 aborted, 4 the outcome is unknown (ask again with the id), 2 wrong usage or a transaction
+const outcomeCodes = `Exit codes: 0 committed, 3 aborted (with "conflict" it may be run again, as a new transaction), 4 the outcome is unknown (ask again with the id), 2 wrong usage or a transaction
 that breaks a rule, 1 anything else.`
 
 const defaultPatience = 30 * time.Second
@@ -44,14 +46,18 @@ func newTxRunCommand(g *globals) *cobra.Command {
 
   {"timeout_ms": 30000,
    "operations": [
-     {"participant": "bank-a", "keys": ["account/1"], "payload": {"account": "1", "cents": -500}},
+     {"participant": "bank-a", "keys": ["account/1"], "shared": ["rates"], "payload": {"account": "1", "cents": -500}},
      {"group": "accounts", "key": "account/2", "payload": {"account": "2", "cents": 500}}]}
 
 An operation names its participant, or a group of nodes (assent ring) and a key: it goes to the node that owns the key. When
 the key moves to another node meanwhile, the transaction is tried again by itself, and that is told.
 
 "tx" may give an id, minted at most a minute before; without it one is minted, and told on standard error. "timeout_ms" (1000 to
-86400000, default 30000), "keys", "payload" and "trace" may be left out. Running the same id again is the same transaction.
+86400000, default 30000), "keys", "shared", "payload", "locks" and "trace" may be left out. Running the same id again is the same transaction.
+
+No other transaction touches its "keys" at the participant until it is over, nor, unless it shares them too, its "shared" ones.
+"locks": ["stock/7"] locks keys of the bucket assent-locks (assent lock) for the whole transaction. When it meets another
+transaction and has to give way, nothing happened (exit code 3, "conflict"): run it again, under another id or none.
 
 ` + outcomeCodes,
 		Example: `  assent tx run transfer.json
@@ -80,6 +86,9 @@ func (g *globals) runTransaction(ctx context.Context, sub *messages.Submission, 
 	defer nc.Close()
 	defer client.Close()
 	tx := client.Begin(assent.WithID(sub.Tx), assent.WithTimeout(sub.Timeout()), assent.WithTrace(sub.Trace))
+	for i := range sub.Locks {
+		tx.Lock(sub.Locks[i].Key)
+	}
 	for i := range sub.Operations {
 		op := &sub.Operations[i]
 		if op.Route != nil {
@@ -136,6 +145,7 @@ func (g *globals) tellOutcome(report *outcomeReport, err error) error {
 		report.Outcome = assent.Committed.String()
 	case errors.As(err, &aborted):
 		report.Outcome, report.Participant, report.Reason = assent.Aborted.String(), aborted.Participant, aborted.Reason
+		report.Conflict = aborted.Conflict
 		code = exitAborted
 	case errors.Is(err, assent.ErrUnknown), errors.Is(err, assent.ErrNotFound):
 		report.Outcome, report.Error = "unknown", reportOf(err)
@@ -153,6 +163,9 @@ func (g *globals) tellOutcome(report *outcomeReport, err error) error {
 		fmt.Fprintln(g.out, sentence(report.Tx, report.Outcome, report.Participant, report.Reason))
 		if report.Attempts > 1 {
 			fmt.Fprintf(g.errOut, "tried %d times, because keys had moved; the last attempt is %s\n", report.Attempts, report.Last)
+		}
+		if report.Conflict {
+			fmt.Fprintln(g.errOut, "it met another transaction, and nothing happened; run it again, as a new transaction: under another id, or none")
 		}
 		if report.Error != nil {
 			g.complain(err)
@@ -214,7 +227,7 @@ func (g *globals) whyAborted(ctx context.Context, nc *nats.Conn, id assent.ID) e
 			break
 		}
 		aborted.Attempt, aborted.Participant, aborted.Reason = attempt, timeline.Participant, timeline.Reason
-		aborted.WrongOwner, attempt = timeline.WrongOwner, timeline.Next
+		aborted.Conflict, aborted.WrongOwner, attempt = timeline.Conflict, timeline.WrongOwner, timeline.Next
 	}
 	return aborted
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/messages"
 )
 
 func newTxShowCommand(g *globals) *cobra.Command {
@@ -36,6 +37,9 @@ func (g *globals) printTimeline(t *coordinator.Timeline) {
 	fmt.Fprintln(g.out, sentence(t.Tx, t.Outcome, t.Participant, t.Reason))
 	if !t.Next.IsZero() {
 		fmt.Fprintf(g.out, "a key had moved (wrong owner, by epoch %d); tried again as %s, if at all\n", t.WrongOwner, t.Next)
+	}
+	if t.Conflict {
+		fmt.Fprintln(g.out, "it met another transaction on a key; its client may have tried again, as a new transaction")
 	}
 	fmt.Fprintf(g.out, "shard %d", t.Shard)
 	if t.Expires != nil {
@@ -66,7 +70,9 @@ func summarize(e *coordinator.TimelineEntry) string {
 		Vote       string            `json:"vote"`
 		Held       bool              `json:"held"`
 		WrongOwner uint64            `json:"wrong_owner"`
+		Conflict   bool              `json:"conflict"`
 		Reason     string            `json:"reason"`
+		Locks      []messages.Lock   `json:"locks"`
 		Operations []json.RawMessage `json:"operations"`
 		Heuristics []json.RawMessage `json:"heuristics"`
 	}
@@ -84,6 +90,9 @@ func summarize(e *coordinator.TimelineEntry) string {
 	if record.WrongOwner != 0 {
 		add(fmt.Sprintf("(wrong owner, by epoch %d)", record.WrongOwner))
 	}
+	if record.Conflict {
+		add("(met another transaction)")
+	}
 	if record.Reason != "" {
 		add(record.Reason)
 	}
@@ -92,6 +101,9 @@ func summarize(e *coordinator.TimelineEntry) string {
 	}
 	for _, op := range record.Operations {
 		add(string(op))
+	}
+	for i := range record.Locks {
+		add("under the lock " + record.Locks[i].Key)
 	}
 	for _, h := range record.Heuristics {
 		add("heuristic: " + string(h))
