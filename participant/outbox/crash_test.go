@@ -101,7 +101,7 @@ func TestLostAcknowledgement(t *testing.T) {
 			_, err := d.publisher.send(in)
 			must(t, err)
 			<-in.await.Ok() // taken here: the outbox never hears of it
-			_ = in.failed(errors.New("lost"))
+			_ = d.publisher.heard(in, errors.New("lost"))
 		} else {
 			in.since = time.Now() // it was sent, and died on its way
 		}
@@ -123,7 +123,7 @@ func TestLostAcknowledgementWithinTheWindow(t *testing.T) {
 	_, err := d.publisher.send(in)
 	must(t, err)
 	<-in.await.Ok()
-	_ = in.failed(errors.New("lost"))
+	_ = d.publisher.heard(in, errors.New("lost"))
 	d.commit(b)
 	d.wantStored("ORDERS", "0")
 	if len(d.publisher.seekers) != 0 {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -41,6 +42,7 @@ func newHandler(o *Outbox, js jetstream.JetStream, j *journal.Journal) (*handler
 		name: o.cfg.Name, prefix: o.cfg.Prefix, nc: o.nc, journal: j, streams: known, open: make(map[messages.ID]*intent),
 		publisher: &publisher{
 			name: o.cfg.Name, nc: o.nc, js: js, streams: known, seekers: make(seekers), stats: o.stats, patience: patience,
+			late: lateness{heard: make(map[string]time.Time), silent: make(map[string]bool)},
 		},
 	}
 	for _, e := range j.Entries() {

@@ -107,8 +107,8 @@ const (
 	maxPending = 1 << 16
 	// ackTimeout is when an acknowledgement is not waited for any more, and the message is published again.
 	ackTimeout = 5 * time.Second
-	// patience is how long a batch of outcomes waits for acknowledgements that do not come.
-	patience = 500 * time.Millisecond
+	// patience is how long a batch of outcomes waits for a stream that acknowledges nothing.
+	patience = time.Second
 )
 
 // Stats are for operators.

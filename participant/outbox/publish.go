@@ -23,8 +23,9 @@ type publisher struct {
 	seekers seekers
 	stats   *stats
 	// patience is how long publish waits for a stream that acknowledges nothing. What it acknowledges later is taken by the next
-	// call, so that a stream which is out of reach holds up the others for no longer than this.
+	// call, so that a stream which is out of reach holds up the others once, for no longer than this.
 	patience time.Duration
+	late     lateness
 }
 
 // publish publishes what is left of the intents, and gives an error for each, nil when all of it is stored, and all of its
@@ -80,29 +81,34 @@ func (p *publisher) waves(ctx context.Context, intents []*intent, errs []error) 
 		if !under {
 			return core
 		}
-		late := lateness{patience: p.patience, began: time.Now(), heard: make(map[string]time.Time)}
+		p.late.began = time.Now()
 		for i, in := range intents {
 			if errs[i] == nil && in.await != nil {
-				errs[i] = in.awaited(ctx, &late)
+				errs[i] = p.awaited(ctx, in)
 			}
 		}
 	}
 }
 
-// lateness is for how long each stream has acknowledged nothing of a wave.
+// lateness is for how long streams have acknowledged nothing.
 type lateness struct {
-	patience time.Duration
-	began    time.Time
-	heard    map[string]time.Time
+	began time.Time // the wave
+	// heard is when a stream acknowledged something last.
+	heard map[string]time.Time
+	// silent are streams that used up the patience, and have not been heard since: they are not waited for again.
+	silent map[string]bool
 }
 
 // left is how long a stream may stay silent still.
-func (l *lateness) left(stream string) time.Duration {
+func (l *lateness) left(stream string, patience time.Duration) time.Duration {
+	if l.silent[stream] {
+		return 0
+	}
 	since := l.began
 	if heard := l.heard[stream]; heard.After(since) {
 		since = heard
 	}
-	return l.patience - time.Since(since)
+	return max(patience-time.Since(since), 0)
 }
 
 // send sends the next message of an intent, unless it is under way already; core messages before it too.
@@ -129,39 +135,39 @@ func (p *publisher) send(in *intent) (core bool, err error) {
 	return core, err
 }
 
-// awaited waits for the acknowledgement of the next message.
-func (in *intent) awaited(ctx context.Context, late *lateness) error {
-	m, ok, failed := in.messages[in.next], in.await.Ok(), in.await.Err()
+// awaited waits for the acknowledgement of an intent's next message.
+func (p *publisher) awaited(ctx context.Context, in *intent) error {
+	stream, ok, failed := in.messages[in.next].Stream, in.await.Ok(), in.await.Err()
 	select { // what has come is taken, however late it is
 	case <-ok:
-		return in.heard(late)
+		return p.heard(in, nil)
 	case err := <-failed:
-		return in.failed(err)
+		return p.heard(in, err)
 	default:
 	}
-	timer := time.NewTimer(max(late.left(m.Stream), 0))
+	timer := time.NewTimer(p.late.left(stream, p.patience))
 	defer timer.Stop()
 	select {
 	case <-ok:
-		return in.heard(late)
+		return p.heard(in, nil)
 	case err := <-failed:
-		return in.failed(err)
+		return p.heard(in, err)
 	case <-timer.C:
+		p.late.silent[stream] = true
 	case <-ctx.Done():
 	}
-	return fmt.Errorf("publish %s to stream %s: not acknowledged yet", m.Message.Subject, m.Stream)
+	return fmt.Errorf("publish %s to stream %s: not acknowledged yet", in.messages[in.next].Message.Subject, stream)
 }
 
-// heard notes that the next message is stored.
-func (in *intent) heard(late *lateness) error {
-	late.heard[in.messages[in.next].Stream] = time.Now()
+// heard takes what became of an intent's next message: it is stored, or, with an error, its fate is unknown.
+func (p *publisher) heard(in *intent, err error) error {
+	m := in.messages[in.next]
+	if err != nil {
+		in.await = nil
+		return fmt.Errorf("publish %s to stream %s: %w", m.Message.Subject, m.Stream, err)
+	}
+	p.late.heard[m.Stream] = time.Now()
+	delete(p.late.silent, m.Stream)
 	in.acknowledged()
 	return nil
-}
-
-// failed notes that the next message was not acknowledged: its fate is unknown.
-func (in *intent) failed(err error) error {
-	in.await = nil
-	m := in.messages[in.next]
-	return fmt.Errorf("publish %s to stream %s: %w", m.Message.Subject, m.Stream, err)
 }
