@@ -62,7 +62,6 @@ type desk struct {
 	t       testing.TB
 	server  *embedded.Server
 	streams jetstream.JetStream // the test's own access
-	log     *jetstream.StreamInfo
 }
 
 func newDesk(t testing.TB) *desk {
@@ -119,10 +118,10 @@ func orders() jetstream.StreamConfig {
 }
 
 // branch is one with a message for each operation.
-func branch(t testing.TB, messages_ ...Message) *participant.Branch {
+func branch(t testing.TB, contents ...Message) *participant.Branch {
 	t.Helper()
 	b := &participant.Branch{Tx: messages.NewID(), Expires: time.Now().Add(time.Hour), Sole: true}
-	for _, m := range messages_ {
+	for _, m := range contents {
 		payload, err := json.Marshal(m)
 		must(t, err)
 		b.Operations = append(b.Operations, messages.Operation{Payload: payload})
