@@ -183,6 +183,7 @@ func TestLookingAmongOthers(t *testing.T) {
 	d.stream(orders())
 	var branches []*participant.Branch
 	for i, data := range numbered(20) {
+		clear(d.handler.streams.known) // each comes after another sequence
 		b := branch(t, text("orders.a", data))
 		d.prepare(b)
 		if i%2 == 0 {

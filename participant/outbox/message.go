@@ -35,8 +35,8 @@ type Message struct {
 
 // Publish adds a message to a transaction, by the outbox of that name. It does no I/O; what is wrong with the message, the
 // outbox refuses when the transaction is committed. Options are those of Tx.Enlist.
-func Publish(tx *assent.Tx, outbox string, message Message, keys ...string) {
-	tx.Enlist(outbox, message, keys...)
+func Publish(tx *assent.Tx, outbox string, message Message, options ...assent.OpOption) {
+	tx.Enlist(outbox, message, options...)
 }
 
 // wire is a message as a payload.

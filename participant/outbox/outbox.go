@@ -4,7 +4,6 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,8 +15,8 @@ import (
 	"github.com/assent-tx/assent/participant/internal/journal"
 )
 
-// ErrSuperseded is why Run ends when another instance of the outbox has taken over. It must not be started again at once: then
-// the two would go on taking over from each other.
+// ErrSuperseded is why Run ends when another instance of the outbox has taken over. Do not start it again at once: the two would take
+// over from each other for ever. (Config.Lease has instances stand by for each other instead.)
 var ErrSuperseded = journal.ErrSuperseded
 
 // Outbox is one instance. See New.
@@ -25,10 +24,11 @@ type Outbox struct {
 	cfg   Config
 	nc    *nats.Conn
 	ready chan struct{}
+	once  sync.Once // closes ready
 	stats *stats
 
 	mu      sync.Mutex
-	journal *journal.Journal // nil until Run has it
+	journal *journal.Journal // the latest; nil until Run has one
 }
 
 // New gives an instance on a connection, which stays the caller's and must outlive Run. It checks cfg; nothing is sent yet.
@@ -44,61 +44,55 @@ func New(nc *nats.Conn, cfg Config) (*Outbox, error) {
 func (o *Outbox) Ready() <-chan struct{} { return o.ready }
 
 // Run takes the outbox over from whoever has it and takes part in transactions until ctx ends; then it drains and returns nil. One
-// instance of an outbox works at a time, the newest: the one before ends with ErrSuperseded. Other errors are those of
-// participant.Participant.Run, and of the journal: its stream is damaged, has unsafe settings, or has lost data. It must be called once.
+// instance of an outbox works at a time. With Config.Lease it stands by for others, and takes part whenever none of them does.
+// Its errors are those of participant.Participant.Run; ErrSuperseded when another instance has taken over (not with Config.Lease);
+// and those of the journal: its stream is damaged, has unsafe settings, or has lost data. It must be called once.
 func (o *Outbox) Run(ctx context.Context) error {
+	cfg := journal.Config{Prefix: o.cfg.Prefix, Name: o.cfg.Name, Replicas: o.cfg.Replicas, Log: o.cfg.Log}
+	var err error
+	if o.cfg.Lease > 0 {
+		err = journal.Lead(ctx, o.nc, cfg, journal.LeaseConfig{TTL: o.cfg.Lease, Owner: o.cfg.Instance}, o.work)
+	} else {
+		err = journal.Run(ctx, o.nc, cfg, o.work)
+	}
+	if err != nil {
+		return fmt.Errorf("outbox %s: %w", o.cfg.Name, err)
+	}
+	return nil
+}
+
+// work takes part with a journal until ctx ends.
+func (o *Outbox) work(ctx context.Context, j *journal.Journal) error {
 	js, err := jetstream.New(o.nc, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(ackTimeout))
 	if err != nil {
-		return fmt.Errorf("outbox %s: %w", o.cfg.Name, err)
+		return err
 	}
 	defer js.CleanupPublisher()
-	j, err := journal.Take(ctx, js, journal.Config{Prefix: o.cfg.Prefix, Name: o.cfg.Name, Replicas: o.cfg.Replicas, Log: o.cfg.Log})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return fmt.Errorf("outbox %s: %w", o.cfg.Name, err)
-	}
-	defer j.Close()
 	h, err := newHandler(o, js, j)
 	if err != nil {
 		return err
 	}
-	o.mu.Lock()
-	o.journal = j
-	o.mu.Unlock()
-	return o.takePart(ctx, h, j)
-}
-
-// takePart runs the participant for as long as the journal is this instance's.
-func (o *Outbox) takePart(ctx context.Context, h *handler, j *journal.Journal) error {
 	p, err := participant.New(o.nc, participant.Config{
 		Name: o.cfg.Name, Batch: h, Prefix: o.cfg.Prefix, DrainTimeout: o.cfg.DrainTimeout, Log: o.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	o.mu.Lock()
+	o.journal = j
+	o.mu.Unlock()
+	ended := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
 		case <-p.Ready():
-			close(o.ready)
-		case <-ctx.Done():
-		}
-		select {
-		case <-j.Dead(): // nothing can be prepared or finished here any more
-			stop()
-		case <-ctx.Done():
+			o.once.Do(func() { close(o.ready) })
+		case <-ended:
 		}
 	})
 	err = p.Run(ctx)
-	stop()
+	close(ended)
 	watching.Wait()
-	if dead := j.Err(); dead != nil {
-		return errors.Join(fmt.Errorf("outbox %s: %w", o.cfg.Name, dead), err)
-	}
 	return err
 }
 

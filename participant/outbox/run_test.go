@@ -99,9 +99,9 @@ func (c *cluster) run(ctx context.Context, run func(context.Context) error, read
 }
 
 // outbox runs one in this process until stop is called, which gives Run's error.
-func (c *cluster) outbox() (box *Outbox, stop func() error) {
+func (c *cluster) outbox(cfg ...Config) (box *Outbox, stop func() error) {
 	nc := c.connect()
-	o, err := New(nc, Config{})
+	o, err := New(nc, append(cfg, Config{})[0])
 	must(c.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan error, 1)
@@ -298,6 +298,76 @@ func TestSupersededEnds(t *testing.T) {
 		t.Errorf("the first instance ended with %v", err)
 	}
 	must(t, next())
+}
+
+// With a lease the second one stands by, until the first one ends.
+func TestStandby(t *testing.T) {
+	c := newCluster(t)
+	c.streams()
+	_, stop := c.outbox(Config{Lease: time.Minute})
+	second, err := New(c.connect(), Config{Lease: time.Minute})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	go func() { over <- second.Run(ctx) }()
+	committed := c.during(func() {
+		c.until(20)
+		select {
+		case <-second.Ready():
+			t.Error("both work")
+		default:
+		}
+		must(t, stop())
+		<-second.Ready()
+		c.until(20)
+	})
+	c.check(committed)
+	cancel()
+	must(t, <-over)
+}
+
+// A key orders the messages of different transactions, in which they were committed.
+func TestOrderByKey(t *testing.T) {
+	c := newCluster(t)
+	c.streams()
+	_, stop := c.outbox()
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	var order []string
+	for client := range 8 {
+		clients.Go(func() {
+			for n := range 5 {
+				data := fmt.Sprintf("%d-%d", client, n)
+				err := c.client.Do(context.Background(), func(tx *assent.Tx) error {
+					Publish(tx, "outbox", text("orders.a", data), assent.Keys("order"))
+					tx.Enlist("critic", map[string]bool{"refuse": false})
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, data)
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	d := &desk{t: t, streams: c.js}
+	eventually(t, "every message", func() bool { return len(d.stored("ORDERS")) >= len(order) })
+	must(t, stop())
+	stored := d.stored("ORDERS")
+	next := make(map[string]int)
+	for _, data := range stored {
+		client, n, _ := strings.Cut(data, "-")
+		if n != fmt.Sprint(next[client]) { // a client's next one begins after it has heard of the one before
+			t.Fatalf("stored in the order %v, committed about as %v", stored, order)
+		}
+		next[client]++
+	}
+	if len(stored) != 40 {
+		t.Errorf("%d messages, want 40", len(stored))
+	}
 }
 
 // The server is started again in the middle of the load: acknowledgements are lost, connections too.
