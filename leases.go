@@ -21,7 +21,7 @@ type leases struct {
 	nc  *nats.Conn
 	cfg locks.Config
 	log *logrus.Entry
-	// life ends with the client, and with it whoever waits to give something back.
+	// life ends with the client: who waits for an outcome waits no more, and gives back at once.
 	life context.Context //nolint:containedctx // of the goroutines that give back, which no call's context bounds
 	stop context.CancelFunc
 	// opening has room for the one who opens a session.
@@ -93,26 +93,25 @@ func (l *leases) live(ctx context.Context) (*locks.Session, error) {
 	return session, nil
 }
 
-// later has f called in a goroutine of its own, whose context ends with the client; not at all when that is closed, for it
-// gives everything back.
-func (l *leases) later(f func(context.Context)) {
+// later has f called in a goroutine of its own, for which close waits; not at all when that has begun, for it gives
+// everything back.
+func (l *leases) later(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.waiting.Go(func() { f(l.life) })
+		l.waiting.Go(f)
 	}
 }
 
-// giveBackLater is giveBack that nobody waits for.
-func (l *leases) giveBackLater(held locks.Locks) {
-	l.later(func(life context.Context) { l.giveBack(life, held) })
-}
+// giveBackLater is giveBack for which only close waits.
+func (l *leases) giveBackLater(held locks.Locks) { l.later(func() { l.giveBack(held) }) }
 
-// giveBack gives locks back. What cannot be given back now is free when the session ends.
-func (l *leases) giveBack(ctx context.Context, held locks.Locks) {
-	ctx, cancel := context.WithTimeout(ctx, goodbye)
+// giveBack gives locks back. It ends by itself, and not when the client does: what has begun is no longer the session's to
+// give. What cannot be given back now is free when the session ends.
+func (l *leases) giveBack(held locks.Locks) {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	if err := held.Unlock(ctx); err != nil && l.life.Err() == nil && !errors.Is(err, locks.ErrLost) {
+	if err := held.Unlock(ctx); err != nil && !errors.Is(err, locks.ErrLost) && !errors.Is(err, locks.ErrNotHeld) {
 		l.log.WithError(err).Warn("locks of a transaction could not be given back; they are free when the session of this client ends")
 	}
 }

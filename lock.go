@@ -115,12 +115,12 @@ func (tx *Tx) letGo(unknown bool) {
 	waiting, cancel := context.WithCancel(c.leases.life)
 	h.turn, h.cancel = make(chan struct{}, 1), cancel
 	id, timeout := tx.sub.Tx, tx.sub.Timeout()
-	c.leases.later(func(life context.Context) {
+	c.leases.later(func() {
 		defer cancel()
 		c.untilOver(waiting, id, timeout)
 		select {
 		case h.turn <- struct{}{}:
-			c.leases.giveBack(life, h.locks)
+			c.leases.giveBack(h.locks)
 		default: // a Commit has them
 		}
 	})

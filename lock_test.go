@@ -130,7 +130,14 @@ func TestLocksAreHeldUntilTheOutcome(t *testing.T) {
 	tx.Lock("a")
 	tx.Enlist("p", 1)
 	must(t, tx.Commit(patient(t)))
-	client.Close()
+	client.Close() // it waits until everything is given back
+	all, err := locks.List(patient(t), nc, locks.DefaultBucket)
+	must(t, err)
+	for _, info := range all {
+		if len(info.Holders) > 0 {
+			t.Errorf("%s is held when the client is closed: %v", info.Key, info.Holders)
+		}
+	}
 	if err := tx.Commit(patient(t)); !errors.Is(err, assent.ErrClosed) {
 		t.Errorf("a client that is closed locks: %v", err)
 	}
