@@ -167,6 +167,25 @@ func TestVoteWhileRegistering(t *testing.T) {
 	})
 }
 
+// Another instance votes, and keeps its watermark, after the coordinator looked at the log and before this one reads it: no loss.
+func TestSiblingVotesWhileRegistering(t *testing.T) {
+	inBubble(t, func(w *world) {
+		d, s := w.openDesk(), newStore()
+		first := w.join("p", s)
+		receive(w, d.asked, "the first instance registers")
+		d.responses <- func(*messages.RegisterResponse) { // it has looked at the log already
+			tx := newID()
+			d.prepare("p", line(tx, "p", time.Minute))
+			d.vote(tx, messages.VoteYes)
+			d.acknowledged("p")
+			for receive(w, s.saved, "the watermark of the vote") == 0 {
+			}
+		}
+		w.join("p", s).end()
+		first.end()
+	})
+}
+
 func TestOtherNumberOfShards(t *testing.T) {
 	inBubble(t, func(w *world) {
 		d := w.openDesk()
@@ -266,7 +285,9 @@ func TestWatermark(t *testing.T) {
 		}
 		w.join("p", s).end() // nothing is lost
 
-		d.responses <- func(r *messages.RegisterResponse) { r.Shards[0].LastSequence = 9 }
+		for range 2 { // the first may have been given before another instance voted
+			d.responses <- func(r *messages.RegisterResponse) { r.Shards[0].LastSequence = 9 }
+		}
 		_, r = w.start(w.connect(), participant.Config{Name: "p", Handler: s})
 		if err := r.wait(); !errors.Is(err, participant.ErrLogLost) || !strings.Contains(err.Error(), "ends at sequence 9") {
 			t.Errorf("Run on a shorter log: %v", err)

@@ -41,7 +41,7 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 		if p.nc.IsClosed() {
 			return nil, fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed)
 		}
-		if !warned {
+		if !warned && !errors.Is(err, errAskAgain) {
 			p.log.WithError(err).Warn("no coordinator has taken the registration yet; trying on")
 		}
 		select {

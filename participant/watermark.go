@@ -4,6 +4,7 @@ package participant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -53,6 +54,10 @@ func (w *watermarks) voteSubject(shard int) string {
 	return w.shards[shard].votes
 }
 
+// errAskAgain: the store remembers more than the coordinator's answer has, but it was read after that was given. Another
+// instance may have voted in between, so it takes a newer answer to tell.
+var errAskAgain = errors.New("the store's watermark is newer than the coordinator's answer")
+
 // check compares what is remembered with what a coordinator says of the logs, and takes over the rest. Before is what
 // sequences said before the coordinator was asked: votes that were stored since are not in its answer.
 func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages.ShardInfo, before []uint64) error {
@@ -65,6 +70,7 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 	if len(w.shards) != len(infos) {
 		return fmt.Errorf("%w: participant %s: there were %d shards, now there are %d", ErrLogLost, p.cfg.Name, len(w.shards), len(infos))
 	}
+	newer := false
 	for i, info := range infos {
 		mark := &w.shards[i]
 		if store, ok := p.cfg.store().(Watermark); ok && first {
@@ -87,10 +93,17 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 			return fmt.Errorf("%w: participant %s: stream %s was made anew at %s; the one that this participant voted in was made at %s",
 				ErrLogLost, p.cfg.Name, info.Stream, info.Incarnation, mark.incarnation)
 		}
+		if first && voted > info.LastSequence {
+			newer = true
+			continue
+		}
 		if voted > info.LastSequence {
 			return fmt.Errorf("%w: participant %s: stream %s ends at sequence %d; this participant's vote is at %d",
 				ErrLogLost, p.cfg.Name, info.Stream, info.LastSequence, voted)
 		}
+	}
+	if newer {
+		return errAskAgain
 	}
 	return nil
 }
