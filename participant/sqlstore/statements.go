@@ -35,7 +35,7 @@ type statements struct {
 	stats string
 	// mark: participant, stream. It gives incarnation and sequence.
 	mark string
-	// setMark: participant, stream, incarnation, sequence.
+	// setMark: participant, stream, incarnation, sequence. Of two instances' in one log the greater stays.
 	setMark string
 }
 
@@ -62,8 +62,9 @@ func newStatements(d Dialect) *statements {
 		inDoubt: `SELECT tx, branch FROM assent_branches WHERE participant = ? AND ` + open,
 		stats:   `SELECT COUNT(*), MIN(changed) FROM assent_branches WHERE participant = ? AND ` + open,
 		mark:    `SELECT incarnation, sequence FROM assent_watermarks WHERE participant = ? AND stream = ?`,
-		setMark: `INSERT INTO assent_watermarks (participant, stream, incarnation, sequence) VALUES (?, ?, ?, ?)` +
-			` ON CONFLICT (participant, stream) DO UPDATE SET incarnation = excluded.incarnation, sequence = excluded.sequence`,
+		setMark: `INSERT INTO assent_watermarks AS w (participant, stream, incarnation, sequence) VALUES (?, ?, ?, ?)` +
+			` ON CONFLICT (participant, stream) DO UPDATE SET incarnation = excluded.incarnation, sequence = excluded.sequence` +
+			` WHERE w.incarnation <> excluded.incarnation OR w.sequence < excluded.sequence`,
 	}
 	switch d {
 	case SQLite:
@@ -76,7 +77,8 @@ func newStatements(d Dialect) *statements {
 		s.reap = `INSERT INTO assent_reaped (participant, through) VALUES (?, ?)` +
 			` ON DUPLICATE KEY UPDATE through = GREATEST(through, VALUES(through))`
 		s.setMark = `INSERT INTO assent_watermarks (participant, stream, incarnation, sequence) VALUES (?, ?, ?, ?)` +
-			` ON DUPLICATE KEY UPDATE incarnation = VALUES(incarnation), sequence = VALUES(sequence)`
+			` ON DUPLICATE KEY UPDATE sequence = IF(incarnation = VALUES(incarnation), GREATEST(sequence, VALUES(sequence)), VALUES(sequence)),` +
+			` incarnation = VALUES(incarnation)` // in this order
 	case Postgres:
 		// The setting holds until the transaction ends. The row comes from it, so that it is there before anything can wait.
 		s.barrier = `WITH patience AS (SELECT set_config('lock_timeout', ?, true)) INSERT INTO ` + insertBranch +

@@ -282,6 +282,15 @@ func TestWatermarks(t *testing.T) {
 		if incarnation != "2025-11-28T00:00:00.123456789Z" || sequence != 2+1<<40 || err != nil {
 			t.Fatalf("got %q, %d, %v", incarnation, sequence, err)
 		}
+		// Another instance's is older; a log that was made anew begins at the beginning.
+		must(t, s.SetWatermark(t.Context(), "log-0", "2025-11-28T00:00:00.123456789Z", 5))
+		if _, sequence, err := s.Watermark(t.Context(), "log-0"); sequence != 2+1<<40 || err != nil {
+			t.Fatalf("got %d, %v", sequence, err)
+		}
+		must(t, s.SetWatermark(t.Context(), "log-0", "2025-11-29T00:00:00Z", 5))
+		if incarnation, sequence, err := s.Watermark(t.Context(), "log-0"); incarnation != "2025-11-29T00:00:00Z" || sequence != 5 || err != nil {
+			t.Fatalf("got %q, %d, %v", incarnation, sequence, err)
+		}
 		other := reopenShop(t, on, s.db, func(cfg *Config) { cfg.Name = "other" })
 		if incarnation, _, err := other.Watermark(t.Context(), "log-0"); incarnation != "" || err != nil {
 			t.Fatalf("got %q, %v", incarnation, err)
