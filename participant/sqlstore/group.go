@@ -159,8 +159,8 @@ func (g *group) apart(ctx context.Context, tx *sql.Tx, j *job) (keep bool, err e
 	keep, j.err = contained(j.ctx, tx, j.do)
 	if j.err != nil || !keep {
 		keep = false
-		_, err = tx.ExecContext(ctx, `ROLLBACK TO assent`)
+		_, err = tx.ExecContext(ctx, `ROLLBACK TO SAVEPOINT assent`)
 	}
-	_, err2 := tx.ExecContext(ctx, `RELEASE assent`)
+	_, err2 := tx.ExecContext(ctx, `RELEASE SAVEPOINT assent`)
 	return keep, errors.Join(err, err2)
 }

@@ -79,7 +79,9 @@ func TestTransfers(t *testing.T) {
 	nc := connect()
 	defer nc.Close()
 	ctx, stop := context.WithCancel(context.Background())
-	c, err := coordinator.New(connect(), coordinator.Config{})
+	leader := connect()
+	defer leader.Close()
+	c, err := coordinator.New(leader, coordinator.Config{})
 	must(t, err)
 	var running sync.WaitGroup
 	running.Go(func() {
