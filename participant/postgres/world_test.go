@@ -23,7 +23,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
+	server, err := embedded.Start(embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	must(t, err)
 	t.Cleanup(func() { must(t, server.Close()) })
 	w := &world{t, server}
