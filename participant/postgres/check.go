@@ -93,7 +93,7 @@ func (s *Store) schema() ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		`CREATE TABLE IF NOT EXISTS ` + s.sql.branches + ` (participant text COLLATE "C" NOT NULL, tx uuid NOT NULL, xid xid8 NOT NULL, expires timestamptz NOT NULL, wrote boolean NOT NULL, PRIMARY KEY (tx, participant))`,
+		`CREATE TABLE IF NOT EXISTS ` + s.sql.markers + ` (participant text COLLATE "C" NOT NULL, tx uuid NOT NULL, xid xid8 NOT NULL, expires timestamptz NOT NULL, wrote boolean NOT NULL, PRIMARY KEY (tx, participant))`,
 		`CREATE TABLE IF NOT EXISTS ` + s.sql.watermarks + ` (participant text COLLATE "C" NOT NULL, stream text COLLATE "C" NOT NULL, incarnation text NOT NULL, sequence bigint NOT NULL, PRIMARY KEY (participant, stream))`,
 		fences,
 	}, nil
@@ -130,7 +130,7 @@ func (s *Store) schemaName() string {
 
 // checkTables finds out whether the tables are there, and may be used.
 func (s *Store) checkTables(ctx context.Context, user string) error {
-	for _, table := range []string{s.sql.branches, s.sql.watermarks, s.fences.Table} {
+	for _, table := range []string{s.sql.markers, s.sql.watermarks, s.fences.Table} {
 		var there bool
 		var lacking []string
 		err := s.pool.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL, ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p `+

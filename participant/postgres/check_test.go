@@ -87,7 +87,7 @@ func TestOpenAtOnce(t *testing.T) {
 	prepare(t, s, b, participant.Yes)
 	must(t, s.Commit(t.Context(), b.Tx))
 	must(t, s.SetWatermark(t.Context(), "log-0", "x", 1))
-	if n := d.number("SELECT count(*) FROM other.assent_branches"); n != 1 {
+	if n := d.number("SELECT count(*) FROM other.assent_markers"); n != 1 {
 		t.Errorf("%d markers in the schema", n)
 	}
 }
@@ -114,10 +114,10 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	want(false, "GRANT CREATE ON SCHEMA public TO "+role)
-	want(true, "there is no table assent_branches")
+	want(true, "there is no table assent_markers")
 	d.store(nil) // the owner makes them
-	want(true, "GRANT SELECT, INSERT, UPDATE, DELETE ON assent_branches TO "+role)
-	d.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON assent_branches TO " + role)
+	want(true, "GRANT SELECT, INSERT, UPDATE, DELETE ON assent_markers TO "+role)
+	d.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON assent_markers TO " + role)
 	d.exec("GRANT SELECT, INSERT ON assent_watermarks TO " + role)
 	want(true, "GRANT UPDATE, DELETE ON assent_watermarks TO "+role)
 	d.exec("GRANT ALL ON assent_watermarks, assent_fences, accounts TO " + role)

@@ -34,7 +34,7 @@ type Config struct {
 	// What is in doubt holds its locks, so they may be long. When the pool's connections have the same lock_timeout already
 	// (lock_timeout=2000 in the DSN), it is not set again for each branch.
 	LockTimeout time.Duration
-	// Schema holds the tables assent_branches, assent_watermarks and assent_fences; 1 to 63 of
+	// Schema holds the tables assent_markers, assent_watermarks and assent_fences; 1 to 63 of
 	// [a-z0-9_]; "" leaves it to the connection's search_path.
 	Schema string
 	// NoCreate: the tables are there, and Open does not make them. (It needs no right to create tables then.)

@@ -10,7 +10,7 @@
 //	p, err := participant.New(nc, participant.Config{Name: "bank-a", Handler: store})
 //
 // A branch is a prepared transaction of PostgreSQL (PREPARE TRANSACTION), named assent:<participant>:<transaction>. In the
-// same transaction a row is written into assent_branches, the branch's marker: while it is prepared nobody sees the marker, when it
+// same transaction a row is written into assent_markers, the branch's marker: while it is prepared nobody sees the marker, when it
 // is committed it is there, and when it is rolled back it is not. So what is neither prepared nor marked was not committed, whatever
 // happened to it.
 //

@@ -87,7 +87,7 @@ func TestReap(t *testing.T) {
 	}
 	must(t, s.SetWatermark(t.Context(), "log-0", "x", 1))
 	for tx, there := range map[messages.ID]int{old: 0, alive: 1, theirs: 1, inDoubt.Tx: 1, after: 1} {
-		if n := d.number("SELECT count(*) FROM assent_branches WHERE tx = $1", tx.String()); n != there {
+		if n := d.number("SELECT count(*) FROM assent_markers WHERE tx = $1", tx.String()); n != there {
 			t.Errorf("%v: %d markers, want %d", tx, n, there)
 		}
 	}
@@ -103,14 +103,14 @@ func TestReapMany(t *testing.T) {
 	d := newBank(t, nil)
 	s := d.store(nil)
 	const many = 2*maxReap + 1
-	d.exec("INSERT INTO assent_branches SELECT 'bank', gen_random_uuid(), pg_current_xact_id(), now() - interval '1 hour', true FROM generate_series(1, $1)", many)
+	d.exec("INSERT INTO assent_markers SELECT 'bank', gen_random_uuid(), pg_current_xact_id(), now() - interval '1 hour', true FROM generate_series(1, $1)", many)
 	var snapshot string
 	must(t, d.pool.QueryRow(t.Context(), "SELECT pg_current_snapshot()::text").Scan(&snapshot))
 	for range parts + 1 {
 		s.reaper.took(snapshot)
 	}
 	must(t, s.SetWatermark(t.Context(), "log-0", "x", 1))
-	if n := d.number("SELECT count(*) FROM assent_branches"); n != 0 {
+	if n := d.number("SELECT count(*) FROM assent_markers"); n != 0 {
 		t.Errorf("%d of %d are left", n, many)
 	}
 	if s.reaper.ripe != "" {

@@ -16,7 +16,7 @@ import (
 type statements struct {
 	prefix     string // of this participant's gids; no other participant's can begin so, since a name has no colon
 	name       string
-	branches   string
+	markers    string
 	watermarks string
 	begin      string
 	timeout    string // how long a statement of the transaction waits for a lock
@@ -29,7 +29,7 @@ type statements struct {
 
 // The tables' names, without the schema.
 const (
-	branchesTable   = "assent_branches"
+	markersTable    = "assent_markers"
 	watermarksTable = "assent_watermarks"
 	fencesTable     = "assent_fences"
 )
@@ -44,7 +44,7 @@ func (cfg *Config) table(name string) string {
 func newStatements(cfg *Config) *statements {
 	s := &statements{
 		prefix: "assent:" + cfg.Name + ":", name: cfg.Name,
-		branches: cfg.table(branchesTable), watermarks: cfg.table(watermarksTable),
+		markers: cfg.table(markersTable), watermarks: cfg.table(watermarksTable),
 	}
 	s.timeout = fmt.Sprintf("SET LOCAL lock_timeout = %d", cfg.LockTimeout.Milliseconds())
 	s.begin = "BEGIN READ WRITE"
@@ -58,10 +58,10 @@ func newStatements(cfg *Config) *statements {
 	s.stats = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(prepared)), 0)::float8 ` + ours
 	// The marker tells whether the transaction had written (or locked) anything before: it has a number then. That is asked for before
 	// the marker brings a number about, in the subquery, which OFFSET keeps from being merged.
-	s.marker = `INSERT INTO ` + s.branches + ` (participant, tx, xid, expires, wrote) SELECT '` + cfg.Name + `', $1::uuid, pg_current_xact_id(), to_timestamp($2), b.wrote ` +
+	s.marker = `INSERT INTO ` + s.markers + ` (participant, tx, xid, expires, wrote) SELECT '` + cfg.Name + `', $1::uuid, pg_current_xact_id(), to_timestamp($2), b.wrote ` +
 		`FROM (SELECT pg_current_xact_id_if_assigned() IS NOT NULL AS wrote OFFSET 0) AS b RETURNING wrote`
 	s.markerName = "assent_marker:" + cfg.Name + ":" + cfg.Schema
-	s.reap = `DELETE FROM ` + s.branches + ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM ` + s.branches +
+	s.reap = `DELETE FROM ` + s.markers + ` WHERE ctid = ANY (ARRAY (SELECT ctid FROM ` + s.markers +
 		` WHERE participant = $1 AND pg_visible_in_snapshot(xid, $2::pg_snapshot) AND expires < clock_timestamp() - interval '1 minute' LIMIT $3))`
 	return s
 }
@@ -93,7 +93,7 @@ func (s *statements) markerOf(b *participant.Branch) string {
 func (s *statements) probe(tx messages.ID) string {
 	prepared := `EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database() AND gid = '` + s.gid(tx) + `')`
 	return `BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; ` + s.timeout + `; ` +
-		`INSERT INTO ` + s.branches + ` (participant, tx, xid, expires, wrote) ` +
+		`INSERT INTO ` + s.markers + ` (participant, tx, xid, expires, wrote) ` +
 		`SELECT '` + s.name + `', '` + tx.String() + `'::uuid, pg_current_xact_id(), to_timestamp(0), false WHERE NOT ` + prepared + ` ON CONFLICT DO NOTHING RETURNING 1; ` +
-		`SELECT EXISTS (SELECT FROM ` + s.branches + ` WHERE participant = '` + s.name + `' AND tx = '` + tx.String() + `'), ` + prepared + `; ROLLBACK`
+		`SELECT EXISTS (SELECT FROM ` + s.markers + ` WHERE participant = '` + s.name + `' AND tx = '` + tx.String() + `'), ` + prepared + `; ROLLBACK`
 }

@@ -55,7 +55,7 @@ func TestReadOnly(t *testing.T) {
 	for range 3 { // the first guesses wrong
 		prepare(t, s, branch(transfer{}), participant.ReadOnly)
 	}
-	if n := d.held() + d.number("SELECT count(*) FROM assent_branches"); n != 0 {
+	if n := d.held() + d.number("SELECT count(*) FROM assent_markers"); n != 0 {
 		t.Fatalf("%d prepared or marked", n)
 	}
 	// Its keys have to be held until the outcome, unless there is nobody else in the transaction.
