@@ -32,6 +32,7 @@ var coordinatorPoints = []string{
 // participantPoints are those of a participant.
 var participantPoints = []string{
 	"participant.prepare.received:5",
+	"participant.keys.granted:2",     // a branch waited for keys, and has them; its handler was not asked
 	"participant.prepare.handled:5",  // prepared, not voted
 	"participant.vote.stored:5:30ms", // voted, not acknowledged: the prepare comes again
 	"participant.prepare.acked:5:30ms",

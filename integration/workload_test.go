@@ -62,6 +62,7 @@ type order struct {
 	options          []assent.TxOption
 	giveUp           time.Duration // how long the client waits; 0 until it knows
 	fromAcct, toAcct int
+	keyed            bool // it locks its accounts
 }
 
 // payload is what a bank's operation says; see node/bank.go.
@@ -70,13 +71,19 @@ type payload struct {
 	Trouble string `json:"trouble,omitempty"`
 }
 
-// some gives an arbitrary transfer; one in ten is overdrawn, and has to be refused.
+// hot are the accounts of the transfers that lock theirs: so few that some have to wait.
+const hot = 3
+
+// some gives an arbitrary transfer; one in ten is overdrawn, and has to be refused; half of them lock their accounts.
 func (c *cluster) some(r *rand.Rand) order {
 	at := r.Perm(len(c.names))
 	o := order{from: c.names[at[0]], to: c.names[at[1]], cents: 1 + r.Int64N(50), timeout: 2 * time.Second}
 	o.fromAcct, o.toAcct = r.IntN(ledger.Accounts), r.IntN(ledger.Accounts)
 	if r.IntN(10) == 0 {
 		o.cents = ledger.Opening * ledger.Accounts * 10
+	}
+	if o.keyed = r.IntN(2) == 0; o.keyed {
+		o.fromAcct, o.toAcct = o.fromAcct%hot, o.toAcct%hot
 	}
 	return o
 }
@@ -88,8 +95,14 @@ func (c *cluster) draft(o order) *assent.Tx {
 		options = append(options, assent.WithID(o.id))
 	}
 	tx := c.client.Begin(options...)
-	tx.Enlist(o.from, payload{ledger.Move{Account: o.fromAcct, Cents: -o.cents}, o.trouble})
-	tx.Enlist(o.to, payload{ledger.Move{Account: o.toAcct, Cents: o.cents}, ""})
+	keys := func(account int) assent.OpOption {
+		if o.keyed {
+			return assent.Keys(fmt.Sprint("account/", account))
+		}
+		return assent.Keys()
+	}
+	tx.Enlist(o.from, payload{ledger.Move{Account: o.fromAcct, Cents: -o.cents}, o.trouble}, keys(o.fromAcct))
+	tx.Enlist(o.to, payload{ledger.Move{Account: o.toAcct, Cents: o.cents}, ""}, keys(o.toAcct))
 	return tx
 }
 

@@ -255,12 +255,18 @@ func (p *Participant) onOutcome(outcome messages.Outcome, msg *nats.Msg) {
 // finished by another instance.
 func (p *Participant) onDone(msg *nats.Msg) {
 	var decoder messages.Decoder
+	foreign := false
 	p.do(func(b *protocol.Branches, _ int64) {
 		for line := range messages.Lines(msg.Data) {
 			var done messages.Done
-			if decoder.Done(line, &done) == nil && !done.Working {
-				b.Heard(done.Tx, done.Vote)
+			if decoder.Done(line, &done) == nil && !done.Working && b.Heard(done.Tx, done.Vote) {
+				foreign = true
 			}
 		}
+		foreign = foreign && p.locks.alone()
 	})
+	if foreign {
+		p.log.Error("another instance of this participant is at work, and neither sees which keys the other locks: transactions are not " +
+			"isolated. Run one instance, make them nodes of a group, or use a store that locks keys itself and says so (LocksKeys)")
+	}
 }

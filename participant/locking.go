@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/internal/keylock"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
@@ -27,7 +28,9 @@ type locking struct {
 	table *keylock.Table
 	// isolates: the handler says after a restart what it holds prepared. Otherwise it gets no branch with keys.
 	isolates bool
-	scratch  []keylock.Key
+	// lonely: the store locks no keys itself; relies: and keys were locked here, and nobody else was seen so far.
+	lonely, relies bool
+	scratch        []keylock.Key
 	// granted are steps that wait for a handler's place, which whoever brought the grant must not wait for.
 	granted []protocol.Step
 	signal  chan struct{}
@@ -36,12 +39,29 @@ type locking struct {
 
 func (l *locking) init(cfg *Config) {
 	_, l.isolates = cfg.store().(InDoubt)
+	store, ok := cfg.store().(LocksKeys)
+	l.lonely = !ok || !store.LocksKeys()
 	l.signal = make(chan struct{}, 1)
 	grace := cfg.Wound.Milliseconds()
 	if cfg.Wound < 0 {
 		grace = -1
 	}
 	l.table = keylock.New(keylock.Config{Grace: grace})
+}
+
+// LocksKeys is an optional interface of a Handler or BatchHandler whose store locks the keys of its branches itself, from
+// Prepare until the outcome, so that several instances of the participant exclude each other, too. Without it an
+// instance that locks keys and sees that there is another one says so, as an error, in its log.
+type LocksKeys interface {
+	LocksKeys() bool
+}
+
+// alone tells whether this instance relies on being the only one: it does so since it locked a key, if its store does not lock
+// any. It says so once.
+func (l *locking) alone() bool {
+	was := l.relies
+	l.relies = false
+	return was
 }
 
 // lockKeys goes between branches that are to be prepared and the handler: who has to wait for keys is not for it yet. It
@@ -92,6 +112,9 @@ func (p *Participant) locked(s *protocol.Step) bool {
 		keys = append(keys, keylock.Key(key))
 	}
 	p.locks.scratch = keys
+	if p.locks.lonely {
+		p.locks.lonely, p.locks.relies = false, true
+	}
 	if p.locks.table.Request(keylock.Age{Since: b.since, ID: b.Tx}, keys, weightOf(b), now) {
 		p.branches.Guard(s.Tx)
 		return true
@@ -161,6 +184,7 @@ func (p *Participant) askGranted(ctx context.Context) {
 		steps := p.locks.granted
 		p.locks.granted = nil
 		p.mu.Unlock()
+		crash.Here("participant.keys.granted")
 		p.claim(steps)
 		for i := range steps {
 			p.perform(&steps[i])

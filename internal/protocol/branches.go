@@ -258,13 +258,17 @@ func (b *Branches) Recall(tx messages.ID, shard int) {
 
 // Heard says that another instance of the participant answered done, covering the yes at vote. A branch that is in
 // doubt here on an older or the same yes is over; without this it would repeat its vote until chance sends it the outcome.
-func (b *Branches) Heard(tx messages.ID, vote uint64) {
+// Foreign tells that this instance cannot have answered so itself.
+func (b *Branches) Heard(tx messages.ID, vote uint64) (foreign bool) {
 	br := b.branches[tx]
+	_, settled := b.settled.find(tx)
+	foreign = !settled && (br == nil || br.outcome == messages.Undecided)
 	if br == nil || br.outcome != messages.Undecided || !br.stored || br.votedAt == 0 || br.votedAt > vote {
-		return
+		return foreign
 	}
 	b.ack(tx, br)
 	b.settle(tx, br, settledBranch{})
+	return foreign
 }
 
 // Outcome takes a commit or rollback. ReplyTo is where its done goes: of several effects for one branch, the newest's.
