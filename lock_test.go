@@ -127,7 +127,9 @@ func TestLocksAreHeldUntilTheOutcome(t *testing.T) {
 	}
 	tx = client.Begin() // in another session, when the first is lost
 	must(t, client.EndSession(patient(t)))
-	tx.Lock("a")
+	for i := range messages.MaxLocks {
+		tx.Lock(fmt.Sprint("many-", i))
+	}
 	tx.Enlist("p", 1)
 	must(t, tx.Commit(patient(t)))
 	client.Close() // it waits until everything is given back
