@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -72,6 +73,9 @@ func (h handler) Prepare(context.Context, *participant.Branch) (participant.Vote
 }
 func (h handler) Commit(_ context.Context, tx messages.ID) error { h <- tx; return nil }
 func (h handler) Rollback(context.Context, messages.ID) error    { return nil }
+
+// InDoubt: it holds nothing beyond its life, so it may be given keys.
+func (h handler) InDoubt(context.Context) ([]participant.Prepared, error) { return nil, nil }
 
 // TestPermissions: with the document's permissions everyone can do their work, in raw NATS and with the SDK.
 func TestPermissions(t *testing.T) {
@@ -163,6 +167,32 @@ func TestPermissionsToRoute(t *testing.T) {
 		if err != nil || !strings.Contains(string(msg.Data), `"node":"bank-b"`) {
 			t.Errorf("assent.route: %v, %v", err, msg)
 		}
+	}
+}
+
+// TestPermissionsToLock: a client makes a bucket of locks, and locks what no participant owns, with the document's permissions.
+func TestPermissionsToLock(t *testing.T) {
+	connect := guarded(t)
+	fail := nats.ErrorHandler(func(nc *nats.Conn, _ *nats.Subscription, err error) { t.Errorf("%s: %v", nc.Opts.Name, err) })
+	lead(t, connect("coordinator", fail))
+	commits := make(handler, 1)
+	p, err := participant.New(connect("bank-b", fail), participant.Config{Name: "bank-b", Handler: commits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, p.Run, p.Ready())
+	client, err := assent.New(connect("client", fail), assent.Config{Locks: locks.Config{Streams: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tx := client.Begin()
+	tx.Lock("stock/7")
+	tx.Enlist("bank-b", map[string]int{"add": 5})
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
 	}
 }
 
