@@ -50,10 +50,10 @@ func (s *Store) checkSQLite(ctx context.Context, conn *sql.Conn) error {
 		s.warn("the database is in memory: a yes does not survive the process; open a file")
 		return nil
 	}
-	switch {
-	case synchronous == 0:
+	switch synchronous {
+	case 0:
 		s.warn("synchronous is OFF: a yes may be lost when the machine fails, and the file be damaged; set PRAGMA synchronous=FULL")
-	case synchronous == 1:
+	case 1:
 		s.warn("synchronous is NORMAL: a yes may be lost when the machine fails; set PRAGMA synchronous=FULL")
 	}
 	if strings.EqualFold(journal, "off") || strings.EqualFold(journal, "memory") {

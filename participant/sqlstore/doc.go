@@ -67,7 +67,7 @@
 // # One sync for many
 //
 // SQLite has one writer at a time and one sync for each transaction. Branches that come at the same time share one, each in a
-// savepoint of its own, so that one that fails fails alone. MySQL and PostgreSQL do that themselves, for
+// savepoint of its own, so that a failure stays alone. MySQL and PostgreSQL do that themselves, for
 // transactions that commit at the same time (group commit), and would only hold locks for longer.
 //
 // # What it does not guarantee

@@ -11,7 +11,7 @@ import (
 )
 
 // group does work for many in one transaction, and thereby with one sync, for a database that has one writer at a time: what comes
-// while a transaction is under way gathers for the next one. Each has a savepoint of its own, so that one that fails fails alone.
+// while a transaction is under way gathers for the next one. Each has a savepoint of its own, so that a failure stays alone.
 type group struct {
 	db *sql.DB
 	// begin takes the right to write before anything is read, so that what is read is not old when it comes to writing.
@@ -151,7 +151,7 @@ func latest(jobs []*job) (context.Context, context.CancelFunc) {
 // apart does a job in a savepoint; err is of the transaction, which cannot go on then.
 func (g *group) apart(ctx context.Context, tx *sql.Tx, j *job) (keep bool, err error) {
 	if j.err = j.ctx.Err(); j.err != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // it is the job's, and not the transaction's
 	}
 	if _, err := tx.ExecContext(ctx, `SAVEPOINT assent`); err != nil {
 		return false, err

@@ -16,7 +16,7 @@ import (
 
 // together prepares branches in one transaction, on SQLite: a first one keeps it waiting until they have all come. It gives their
 // errors, and the steps that the database has seen.
-func together(t *testing.T, s *shop, tap *tap, ctx context.Context, try Func, branches ...*participant.Branch) ([]error, []string) {
+func together(ctx context.Context, t *testing.T, s *shop, tap *tap, try Func, branches ...*participant.Branch) ([]error, []string) {
 	t.Helper()
 	first := take("gadget", 1)
 	begun, end := make(chan struct{}), make(chan struct{})
@@ -80,7 +80,7 @@ func TestGroupCommit(t *testing.T) {
 	for range 40 {
 		branches = append(branches, take("widget", 1))
 	}
-	errs, steps := together(t, s, tap, t.Context(), nothing, branches...)
+	errs, steps := together(t.Context(), t, s, tap, nothing, branches...)
 	must(t, errors.Join(errs...))
 	if n := commits(steps); n != 2 {
 		t.Errorf("%d commits for %d branches and the first, want 2", n, len(branches))
@@ -94,7 +94,7 @@ func TestFailsAlone(t *testing.T) {
 	again := take("widget", 1)
 	s.wantYes(t, again)
 	branches := []*participant.Branch{take("widget", 1), take("widget", 100), take("widget", 2), again, take("widget", 3)}
-	errs, steps := together(t, s, tap, t.Context(), func(_ context.Context, _ *sql.Tx, b *participant.Branch) error {
+	errs, steps := together(t.Context(), t, s, tap, func(_ context.Context, _ *sql.Tx, b *participant.Branch) error {
 		if b == branches[2] {
 			panic("oh no")
 		}
@@ -113,7 +113,7 @@ func TestFailsAlone(t *testing.T) {
 func TestBrokenTransaction(t *testing.T) {
 	s, tap := openGroup(t)
 	branches := []*participant.Branch{take("widget", 1), take("widget", 2), take("widget", 3)}
-	errs, steps := together(t, s, tap, t.Context(), func(_ context.Context, tx *sql.Tx, b *participant.Branch) error {
+	errs, steps := together(t.Context(), t, s, tap, func(_ context.Context, tx *sql.Tx, b *participant.Branch) error {
 		if b == branches[1] {
 			return tx.Rollback() // which it must not
 		}
@@ -146,7 +146,7 @@ func TestCommitFails(t *testing.T) {
 		}
 		return nil
 	}
-	errs, _ := together(t, s, tap, t.Context(), tapped, branches...)
+	errs, _ := together(t.Context(), t, s, tap, tapped, branches...)
 	must(t, errors.Join(errs...))
 	if !failed {
 		t.Fatal("nothing has failed")
@@ -180,7 +180,7 @@ func TestWithdraw(t *testing.T) {
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	branches := []*participant.Branch{take("widget", 1), take("widget", 2)}
-	errs, _ := together(t, s, tap, ctx, func(_ context.Context, _ *sql.Tx, b *participant.Branch) error {
+	errs, _ := together(ctx, t, s, tap, func(_ context.Context, _ *sql.Tx, b *participant.Branch) error {
 		if b == branches[0] {
 			cancel()
 		}

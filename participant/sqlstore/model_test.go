@@ -174,7 +174,7 @@ func (m *machine) locked(b *participant.Branch) bool {
 		}
 		for _, has := range other.Keys() {
 			for _, wants := range b.Keys() {
-				if has.Name == wants.Name && !(has.Shared && wants.Shared) {
+				if has.Name == wants.Name && (!has.Shared || !wants.Shared) {
 					return true
 				}
 			}

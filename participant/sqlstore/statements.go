@@ -77,7 +77,7 @@ func newStatements(d Dialect) *statements {
 		s.reap = `INSERT INTO assent_reaped (participant, through) VALUES (?, ?)` +
 			` ON DUPLICATE KEY UPDATE through = GREATEST(through, VALUES(through))`
 		s.setMark = `INSERT INTO assent_watermarks (participant, stream, incarnation, sequence) VALUES (?, ?, ?, ?)` +
-			` ON DUPLICATE KEY UPDATE sequence = IF(incarnation = VALUES(incarnation), GREATEST(sequence, VALUES(sequence)), VALUES(sequence)),` +
+			` ON DUPLICATE KEY UPDATE sequence = IF(incarnation <> VALUES(incarnation), VALUES(sequence), GREATEST(VALUES(sequence), sequence)),` +
 			` incarnation = VALUES(incarnation)` // in this order
 	case Postgres:
 		// The setting holds until the transaction ends. The row comes from it, so that it is there before anything can wait.

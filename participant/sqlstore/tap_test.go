@@ -7,7 +7,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"strings"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -58,7 +58,11 @@ func (t *tap) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tappedConn{Conn: conn, tap: t}, nil
+	full, ok := conn.(fullConn)
+	if !ok {
+		return nil, fmt.Errorf("a %T lacks a method", conn)
+	}
+	return &tappedConn{fullConn: full, tap: t}, nil
 }
 
 func (t *tap) Driver() driver.Driver { return t.inner.Driver() }
@@ -87,8 +91,16 @@ func (t *tap) pass(step string) error {
 	return hook(step)
 }
 
-type tappedConn struct {
+// fullConn is what the drivers' connections can do.
+type fullConn interface {
 	driver.Conn
+	driver.ConnBeginTx
+	driver.ExecerContext
+	driver.QueryerContext
+}
+
+type tappedConn struct {
+	fullConn
 	tap *tap
 	// dead: a fault has ended the connection.
 	dead bool
@@ -119,18 +131,18 @@ func around[T any](c *tappedConn, what string, do func() (T, error)) (T, error) 
 
 func (c *tappedConn) die(err error) error {
 	c.dead = true
-	return errors.Join(err, c.Conn.Close())
+	return errors.Join(err, c.fullConn.Close())
 }
 
 func (c *tappedConn) Close() error {
 	if c.dead {
 		return nil
 	}
-	return c.Conn.Close()
+	return c.fullConn.Close()
 }
 
 func (c *tappedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
-	tx, err := around(c, "BEGIN", func() (driver.Tx, error) { return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, options) })
+	tx, err := around(c, "BEGIN", func() (driver.Tx, error) { return c.fullConn.BeginTx(ctx, options) })
 	if err != nil {
 		return nil, err
 	}
@@ -138,29 +150,29 @@ func (c *tappedConn) BeginTx(ctx context.Context, options driver.TxOptions) (dri
 }
 
 func (c *tappedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return around(c, query, func() (driver.Result, error) { return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args) })
+	return around(c, query, func() (driver.Result, error) { return c.fullConn.ExecContext(ctx, query, args) })
 }
 
 func (c *tappedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return around(c, query, func() (driver.Rows, error) { return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args) })
+	return around(c, query, func() (driver.Rows, error) { return c.fullConn.QueryContext(ctx, query, args) })
 }
 
 func (c *tappedConn) CheckNamedValue(value *driver.NamedValue) error {
-	if checker, ok := c.Conn.(driver.NamedValueChecker); ok {
+	if checker, ok := c.fullConn.(driver.NamedValueChecker); ok {
 		return checker.CheckNamedValue(value)
 	}
 	return driver.ErrSkip
 }
 
 func (c *tappedConn) ResetSession(ctx context.Context) error {
-	if resetter, ok := c.Conn.(driver.SessionResetter); ok {
+	if resetter, ok := c.fullConn.(driver.SessionResetter); ok {
 		return resetter.ResetSession(ctx)
 	}
 	return nil
 }
 
 func (c *tappedConn) IsValid() bool {
-	validator, ok := c.Conn.(driver.Validator)
+	validator, ok := c.fullConn.(driver.Validator)
 	return !c.dead && (!ok || validator.IsValid())
 }
 
@@ -197,14 +209,4 @@ func crashAt(n int) func(step string) error {
 		}
 		return nil
 	}
-}
-
-// has tells whether a step with that text went by.
-func has(steps []string, text string) bool {
-	for _, step := range steps {
-		if strings.Contains(step, text) {
-			return true
-		}
-	}
-	return false
 }
