@@ -12,16 +12,24 @@ import (
 )
 
 // Schema is what makes the tables, a statement each; all can be repeated. Who makes the tables otherwise needs the same keys, and
-// texts that are compared byte by byte. The table of locks/fence is made by fence.SQL.Create, and needed only if clients use
-// Tx.Lock; with Config.NoSchema it is made otherwise, too.
+// texts that are compared byte by byte. nil for a dialect that is none.
 //
 //	assent_branches    a row for each transaction: what was done for it here. branch is the prepare record while the state is
 //	                   tried or held, and empty afterwards. changed and forget are Unix milliseconds; forget is when the row may be
 //	                   deleted, NULL while it may not
 //	assent_keys        a row for each key that is held: by the transaction in holder, or by so many in shared mode
 //	assent_reaped      the youngest transaction whose row was deleted, by the Unix milliseconds in its id
-//	assent_watermarks  how far each log had come when it took this participant's last vote
+//	assent_watermarks  how far each log had come when it took this participant's last vote (the same as participant/postgres's)
+//	assent_fences      locks/fence's: the newest token that was seen of each lock of clients (Tx.Lock)
 func Schema(d Dialect) []string {
+	fences, err := fence.SQL{Dialect: d}.CreateStatement()
+	if err != nil {
+		return nil // no such dialect
+	}
+	return append(schema(d), fences)
+}
+
+func schema(d Dialect) []string {
 	switch d {
 	case SQLite:
 		return []string{
@@ -68,22 +76,18 @@ var tables = [...]struct{ name, columns string }{
 	{"assent_keys", "participant, name, holder, shared"},
 	{"assent_reaped", "participant, through"},
 	{"assent_watermarks", "participant, stream, incarnation, sequence"},
+	{fence.DefaultTable, "name, token"},
 }
 
 // makeTables makes what is not there. What is there is not touched, so that a user who may not make tables can use them.
 func makeTables(ctx context.Context, db *sql.DB, d Dialect) error {
-	if checkTables(ctx, db) != nil {
-		for _, statement := range Schema(d) {
-			if err := twice(ctx, db, statement); err != nil {
-				return fmt.Errorf("sqlstore: making the tables (or set NoSchema and have them made from Schema): %w", err)
-			}
-		}
-	}
-	if checkTable(ctx, db, fence.DefaultTable, "name, token") == nil {
+	if checkTables(ctx, db) == nil {
 		return nil
 	}
-	if err := (fence.SQL{Dialect: d}).Create(ctx, db); err != nil {
-		return fmt.Errorf("sqlstore: %w", err)
+	for _, statement := range Schema(d) {
+		if err := twice(ctx, db, statement); err != nil {
+			return fmt.Errorf("sqlstore: making the tables (or set NoSchema and have them made from Schema): %w", err)
+		}
 	}
 	return nil
 }
@@ -100,17 +104,13 @@ func twice(ctx context.Context, db *sql.DB, statement string) error {
 // checkTables tells whether the tables are there and can be read.
 func checkTables(ctx context.Context, db *sql.DB) error {
 	for _, table := range tables {
-		if err := checkTable(ctx, db, table.name, table.columns); err != nil {
+		rows, err := db.QueryContext(ctx, `SELECT `+table.columns+` FROM `+table.name+` WHERE 1 = 0`)
+		if err == nil {
+			err = errors.Join(rows.Err(), rows.Close())
+		}
+		if err != nil {
 			return fmt.Errorf("sqlstore: table %s, which is to be made from Schema (or leave NoSchema out): %w", table.name, err)
 		}
 	}
 	return nil
-}
-
-func checkTable(ctx context.Context, db *sql.DB, table, columns string) error {
-	rows, err := db.QueryContext(ctx, `SELECT `+columns+` FROM `+table+` WHERE 1 = 0`)
-	if err != nil {
-		return err
-	}
-	return errors.Join(rows.Err(), rows.Close())
 }

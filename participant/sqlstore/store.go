@@ -123,6 +123,9 @@ func (s *Store) InDoubt(ctx context.Context) (all []participant.Prepared, err er
 	return all, rows.Err()
 }
 
+// LocksKeys says that instances keep each other from the keys of what they have prepared: they are in the database.
+func (s *Store) LocksKeys() bool { return true }
+
 // Stats is how much is in doubt, for whoever watches the database.
 type Stats struct {
 	// InDoubt is how many branches wait for their outcome.
