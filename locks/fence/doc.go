@@ -40,8 +40,8 @@
 //
 // # What was tested on what
 //
-// SQL is tested on SQLite with every change. The statements for PostgreSQL were run by hand against PostgreSQL 15.18 with
-// the driver pgx, by 16 concurrent writers with late tokens at each of its three isolation levels, without a violation; those for MySQL
-// were written from its manual and have not been run. KV is tested on one server, with lost acknowledgements, lost and
+// SQL is tested on SQLite with every change, and as participant/sqlstore uses it on MariaDB and PostgreSQL. The statements for
+// PostgreSQL were also run by hand against PostgreSQL 15.18 with the driver pgx, by 16 concurrent writers with late tokens at each of its
+// three isolation levels, without a violation. KV is tested on one server, with lost acknowledgements, lost and
 // late messages and stale reads; at three replicas the same code meets the error 10164 in place of 10071.
 package fence
