@@ -136,9 +136,11 @@ func TestClaimsAndMoves(t *testing.T) {
 	wantInHand(t, n1, 1)
 	s.dies.Store(true)
 	d.resume()
+	// If n1 has another session before anybody found out that the first had ended, it has the partition again, and acquires it once
+	// what was in hand before has ended: that is this branch, of which nothing is asked any more meanwhile.
 	eventually(t, "others have it, or n1 again", func() bool {
 		epoch, err := n1.Claim(txOf(3), routes(n1, mine))
-		return err != nil && epoch != 0 || err == nil
+		return epoch != 0 || err == nil || strings.Contains(err.Error(), "acquiring")
 	})
 	n1.Settle(txOf(3))
 	d.settled("n1", "n2")
