@@ -57,7 +57,7 @@ Exit code 1 if a transaction failed or stayed open.`,
 	flags.StringVar(&f.connection, "coordinator", string(bench.InProcess), "the coordinator's connection: in-process, as in assent serve, or tcp")
 	flags.StringVar(&f.handler, "handler", string(bench.Batch), "the participants' `kind`: batch (participant.BatchHandler) or single (participant.Handler)")
 	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
-	cmd.AddCommand(newBenchLocksCommand(g), newBenchRingCommand(g))
+	cmd.AddCommand(newBenchLocksCommand(g), newBenchRingCommand(g), newBenchStoresCommand(g))
 	return cmd
 }
 

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/assent-tx/assent/internal/bench"
+)
+
+// benchStoresFlags are the flags of `assent bench stores`.
+type benchStoresFlags struct {
+	cfg       bench.StoresConfig
+	dir, plot string
+	profiles  profiles
+	check     bool
+}
+
+func newBenchStoresCommand(g *globals) *cobra.Command {
+	f := &benchStoresFlags{}
+	cmd := &cobra.Command{
+		Use:   "stores",
+		Short: "Measure transactions over real stores, each beside a yardstick, on this machine",
+		Long: `Measures transfers between two stores, each beside what it costs without Assent or without the store:
+
+  bank      the bank of the examples, on bbolt, beside participants that do nothing
+  postgres  two PostgreSQL databases, beside the same two-phase commit written by hand, which no crash may meet
+  kv        two keys of two JetStream KV buckets, beside the two writes alone; and few keys that everybody wants, beside many
+
+Everything runs on servers of its own in a temporary directory and syncs to disk. It is measured in rounds, in turns with its yardstick: compare
+ratios; what else runs on the machine moves the absolute figures. At the end the money is counted.
+Exit code 1 if a transaction failed or stayed open, or money came or went; with --check also if a target was missed, which noise alone can do.`,
+		Example: `  assent bench stores
+  assent bench stores --store kv --duration 10s --check
+  assent bench stores --store postgres --postgres postgres://localhost/a --postgres postgres://localhost/b --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("log-level") {
+				g.LogLevel = logrus.WarnLevel.String() // that parts start is no news here
+			}
+			return g.benchStores(cmd.Context(), f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.cfg.Stores, "store", bench.AllStores, "the `stores` that are measured")
+	flags.IntSliceVar(&f.cfg.Clients, "clients", nil, "`numbers` of clients (default those that a store has a target for)")
+	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long each row, and its yardstick, is measured in all")
+	flags.IntVar(&f.cfg.Rounds, "rounds", 5, "`number` of slices that the duration is cut in")
+	flags.StringArrayVar(&f.cfg.Postgres, "postgres", nil, "two databases' `DSN`s, in which tables assent_bench_… are made and dropped (default two servers of its own)")
+	flags.BoolVar(&f.check, "check", false, "exit with code 1 if a target was missed")
+	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
+	return cmd
+}
+
+// benchStores runs the command.
+func (g *globals) benchStores(ctx context.Context, f *benchStoresFlags) (err error) {
+	log, err := g.logger()
+	if err != nil {
+		return err
+	}
+	bar := newProgress(g.errOut)
+	defer bar.end()
+	f.cfg.Log, f.cfg.Progress = log, bar.show
+	if f.cfg.Dir, err = os.MkdirTemp(f.dir, "assent-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(f.cfg.Dir)) }()
+	if err := os.Chmod(f.cfg.Dir, 0o711); err != nil { //nolint:gosec // PostgreSQL, started by root, runs as another user, and has folders of its own below
+		return err
+	}
+	if err := f.cfg.Check(); err != nil {
+		return usagef("--%w", err)
+	}
+	var report *bench.StoresReport
+	err = f.profiles.of(func() (err error) {
+		report, err = bench.RunStores(ctx, f.cfg)
+		return err
+	})
+	bar.end()
+	if err != nil {
+		return err
+	}
+	return g.tellBenchStores(report, f)
+}
+
+// tellBenchStores prints what was found, and is an error when something failed.
+func (g *globals) tellBenchStores(report *bench.StoresReport, f *benchStoresFlags) error {
+	if err := g.tellMeasured(report, f.plot); err != nil {
+		return err
+	}
+	if report.Faults() > 0 || f.check && len(report.Missed) > 0 {
+		return &exitError{code: exitFailure} // the output says what
+	}
+	return nil
+}
