@@ -15,6 +15,8 @@ import (
 type File struct {
 	db *bbolt.DB
 
+	committing sync.Mutex // held by whoever commits
+
 	mu      sync.Mutex
 	waiting []*change // for the next commit
 }
@@ -64,19 +66,27 @@ func (f *File) Close() error { return f.db.Close() }
 // View reads the file, as of one moment.
 func (f *File) View(read func(tx *bbolt.Tx) error) error { return f.db.View(read) }
 
-// Update makes a change in one commit, however much it holds, together with those that wait in Join. Nothing changed is nothing
+// Update makes a change in one commit, however much it holds, together with those that wait meanwhile. Nothing changed is nothing
 // to sync. After an error nothing of the change is in the file.
 //
 // A change looks at everything before it writes anything: one that fails before it has written fails alone; if it has
 // written, all that share its commit fail.
 func (f *File) Update(do func(w *Writer) error) error {
 	c := newChange(do)
-	f.commit(c)
+	f.mu.Lock()
+	f.waiting = append(f.waiting, c)
+	f.mu.Unlock()
+	f.commit()
 	return <-c.done
 }
 
-// joinTime is how long a change waits for a commit that it can join. A sync takes about as long.
-const joinTime = 2 * time.Millisecond
+const (
+	// joinTime is how long a change waits for a commit that it can join. A sync takes about as long.
+	joinTime = 2 * time.Millisecond
+	// gatherTime is how long a commit that had to wait for another one waits for what that one held up: batches that are prepared
+	// and batches that are finished come by turns, and so they share a commit.
+	gatherTime = 200 * time.Microsecond
+)
 
 // Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in two milliseconds. It
 // is for small changes that come many at once, beside a load that has its own commits.
@@ -87,20 +97,29 @@ func (f *File) Join(do func(w *Writer) error) error {
 	first := len(f.waiting) == 1
 	f.mu.Unlock()
 	if first {
-		time.AfterFunc(joinTime, func() { f.commit() })
+		time.AfterFunc(joinTime, f.commit)
 	}
 	return <-c.done
 }
 
 func newChange(do func(*Writer) error) *change { return &change{do, make(chan error, 1)} }
 
-// commit makes changes, and those that wait, and tells each what came of it.
-func (f *File) commit(changes ...*change) {
-	tx, err := f.db.Begin(true) // while it waits for the commit before, more come that wait
+// commit makes the changes that wait, if nobody else has meanwhile, and tells each what came of it.
+func (f *File) commit() {
+	if !f.committing.TryLock() {
+		f.committing.Lock()
+		time.Sleep(gatherTime)
+	}
+	defer f.committing.Unlock()
 	f.mu.Lock()
-	changes, f.waiting = append(changes, f.waiting...), nil
+	changes := f.waiting
+	f.waiting = nil
 	f.mu.Unlock()
+	if len(changes) == 0 {
+		return
+	}
 	errs := make([]error, len(changes))
+	tx, err := f.db.Begin(true)
 	if err == nil {
 		err = apply(tx, changes, errs)
 	}
