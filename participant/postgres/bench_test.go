@@ -83,11 +83,11 @@ func each(b *testing.B, clients int, action func() error) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tx/s")
 }
 
-var handGid atomic.Int64
+var handGID atomic.Int64
 
 // byHand does what one would write without knowing better: both prepared, then both committed.
 func byHand(ctx context.Context, one, two *pgxpool.Pool, out, in transfer) error {
-	gid := "hand:" + strconv.FormatInt(handGid.Add(1), 10)
+	gid := "hand:" + strconv.FormatInt(handGID.Add(1), 10)
 	branches := []struct {
 		pool *pgxpool.Pool
 		t    transfer

@@ -215,9 +215,9 @@ func TestResourcesAreExhausted(t *testing.T) {
 
 	first, second := branch(transfer{"a", 1}), branch(transfer{"b", 1})
 	prepare(t, s, first, participant.Yes)
-	err = refuse(t, s, second, nil, participant.ErrRefused)
-	if !strings.Contains(err.Error(), "max_prepared_transactions") {
-		t.Errorf("the error does not say what to change: %v", err)
+	text := refuse(t, s, second, nil, participant.ErrRefused)
+	if !strings.Contains(text, "max_prepared_transactions") {
+		t.Errorf("the error does not say what to change: %s", text)
 	}
 	must(t, s.Commit(t.Context(), first.Tx))
 	prepare(t, s, second, participant.Yes)
@@ -232,9 +232,9 @@ func TestResourcesAreExhausted(t *testing.T) {
 		must(t, err)
 		hogs = append(hogs, hog)
 	}
-	err = refuse(t, s, branch(transfer{"a", 1}), nil, participant.ErrRefused)
-	if !strings.Contains(err.Error(), "53300") {
-		t.Errorf("not too many connections: %v", err)
+	text = refuse(t, s, branch(transfer{"a", 1}), nil, participant.ErrRefused)
+	if !strings.Contains(text, "53300") {
+		t.Errorf("not too many connections: %s", text)
 	}
 	if err := s.Commit(t.Context(), second.Tx); err == nil || errors.Is(err, participant.ErrHeuristic) {
 		t.Errorf("a commit without a connection: %v", err)
@@ -248,9 +248,9 @@ func TestResourcesAreExhausted(t *testing.T) {
 		_, err := tx.Exec(ctx, "SET LOCAL temp_file_limit = 0; SET LOCAL work_mem = '64kB'; CREATE TABLE sorted AS SELECT n FROM generate_series(1, 100000) AS n ORDER BY n DESC")
 		return err
 	}
-	err = refuse(t, s, branch(transfer{}), nil, participant.ErrRefused)
-	if !strings.Contains(err.Error(), "SQLSTATE 53") {
-		t.Errorf("not a full disk: %v", err)
+	text = refuse(t, s, branch(transfer{}), nil, participant.ErrRefused)
+	if !strings.Contains(text, "SQLSTATE 53") {
+		t.Errorf("not a full disk: %s", text)
 	}
 	inDoubt(t, s)
 }

@@ -60,7 +60,7 @@ func (l *ledger) store(name string, change func(*Config)) *Store {
 func (l *ledger) load(ctx context.Context, client *assent.Client, clients, each int) (wait func()) {
 	var all sync.WaitGroup
 	for n := range clients {
-		random := rand.New(rand.NewPCG(uint64(n), 1)) //nolint:gosec // repeatable
+		random := rand.New(rand.NewPCG(uint64(n), 1))
 		all.Go(func() {
 			for i := 0; i < each && ctx.Err() == nil; i++ {
 				l.transfer(client, random)

@@ -183,12 +183,12 @@ func prepare(t testing.TB, s *Store, b *participant.Branch, want participant.Vot
 	}
 }
 
-// refuse wants an error that is one, and not another.
-func refuse(t testing.TB, s *Store, b *participant.Branch, is, not error) error {
+// refuse wants an error that is one, and not another, and gives its text.
+func refuse(t testing.TB, s *Store, b *participant.Branch, is, not error) string {
 	t.Helper()
 	vote, err := s.Prepare(t.Context(), b)
 	if err == nil || is != nil && !errors.Is(err, is) || not != nil && errors.Is(err, not) {
 		t.Fatalf("Prepare: %v, %v: want an error that is %v and not %v", vote, err, is, not)
 	}
-	return err
+	return err.Error()
 }

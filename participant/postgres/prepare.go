@@ -60,7 +60,7 @@ func (s *Store) attempts(ctx context.Context, b *participant.Branch) (participan
 		if attempt == maxAttempts-1 {
 			return 0, participant.Conflict(fmt.Errorf("postgres: after %d attempts: %w", maxAttempts, err))
 		}
-		pause := time.NewTimer(rand.N(min(time.Millisecond<<attempt, maxPause))) //nolint:gosec // jitter is no secret
+		pause := time.NewTimer(rand.N(min(time.Millisecond<<attempt, maxPause)))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

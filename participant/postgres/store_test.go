@@ -103,9 +103,9 @@ func TestRefusals(t *testing.T) {
 		{"40001", "DO $$ BEGIN RAISE 'not serializable' USING ERRCODE = '40001'; END $$", participant.ErrConflict, nil},
 	} {
 		statement = c.statement
-		err := refuse(t, s, branch(transfer{}), c.is, c.not)
-		if !strings.Contains(err.Error(), "SQLSTATE "+c.state) {
-			t.Errorf("%s: the error does not say %s: %v", c.statement, c.state, err)
+		text := refuse(t, s, branch(transfer{}), c.is, c.not)
+		if !strings.Contains(text, "SQLSTATE "+c.state) {
+			t.Errorf("%s: the error does not say %s: %s", c.statement, c.state, text)
 		}
 	}
 	if n := d.held(); n != 0 {

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 
@@ -35,7 +34,7 @@ func TestWorkload(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // repeatable
+	random := rand.New(rand.NewPCG(seed, 0))
 	servers := map[string]*databases.Server{"one": databases.Postgres(t), "two": databases.Postgres(t, "default_transaction_isolation=serializable")}
 	w := newWorld(t)
 	l := newLedger(t, newBank(t, servers["one"]), newBank(t, servers["two"]))
@@ -119,9 +118,7 @@ func runParticipant() error {
 	}
 	defer pool.Close()
 	name := os.Getenv(asParticipant)
-	s, err := Open(ctx, pool, Config{Name: name, LockTimeout: 100 * time.Millisecond, Log: testLog(), Do: func(ctx context.Context, tx pgx.Tx, b *participant.Branch) error {
-		return noted(ctx, tx, b)
-	}})
+	s, err := Open(ctx, pool, Config{Name: name, LockTimeout: 100 * time.Millisecond, Log: testLog(), Do: noted})
 	if err != nil {
 		return err
 	}
