@@ -29,6 +29,8 @@ type ending struct {
 	commit bool
 	// overruled is why the application has decided otherwise; "" if it has not.
 	overruled string
+	// overtaken: another instance has applied the outcome meanwhile.
+	overtaken bool
 }
 
 // overruledError is an error of Confirm or Cancel that says so.
@@ -43,10 +45,9 @@ func (s *Store) finish(ctx context.Context, e *ending) error {
 	if errors.As(err, &overruled) {
 		// What it changed is undone. What it said is kept, so that the branch is over here, too.
 		e.overruled = messages.CutReason(err.Error())
-		if err := s.settle(ctx, e); err != nil {
-			return s.failed(err)
+		if again := s.settle(ctx, e); again != nil || e.overtaken {
+			err = again
 		}
-		return err
 	}
 	if err != nil && !errors.Is(err, participant.ErrHeuristic) {
 		return s.failed(err)
@@ -78,6 +79,7 @@ func (s *Store) apply(ctx context.Context, tx *sql.Tx, e *ending) (keep bool, er
 	case r.state == cancelled && e.commit:
 		return false, participant.Heuristic(fmt.Errorf("sqlstore: transaction %s is committed, and was rolled back here", e.tx))
 	case r.state == cancelled || r.state == confirmed:
+		e.overtaken = true
 		return false, nil // a rollback of what is confirmed comes from who has forgotten that everyone was done
 	}
 	return true, s.end(ctx, tx, e, r)

@@ -60,6 +60,10 @@ var (
 	onMariaDB  = &system{"mariadb", MySQL, "mysql", func(t testing.TB) string { return mariaDSN(t, databases.SharedMariaDB(t).Database(t)) }}
 	onPostgres = &system{"postgres", Postgres, "pgx", postgresDSN}
 	systems    = []*system{onSQLite, onMariaDB, onPostgres}
+	// onOtherMariaDB counts rows that stay as they are, and puts arguments into the statements: settings of the connection.
+	onOtherMariaDB = &system{"mariadb, other settings", MySQL, "mysql", func(t testing.TB) string {
+		return onMariaDB.dsn(t) + "&clientFoundRows=true&interpolateParams=true"
+	}}
 )
 
 // sqliteDSN does not sync: what a crash of the machine would leave is not what is tested.

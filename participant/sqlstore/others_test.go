@@ -135,6 +135,22 @@ func TestBusySQLite(t *testing.T) {
 	s.wantStock(t, "widget", 6, 3, 0)
 }
 
+// Who begins has the right to write at once: what it reads then is not old when it comes to writing.
+func TestBeginOnSQLite(t *testing.T) {
+	dsn := strings.Replace(onSQLite.dsn(t), "busy_timeout(60000)", "busy_timeout(1)", 1)
+	db := onSQLite.openAt(t, dsn)
+	makeStock(t, db, "widget")
+	s := reopenShop(t, onSQLite, db)
+	tx, err := db.BeginTx(t.Context(), nil)
+	must(t, err)
+	_, err = tx.ExecContext(t.Context(), s.say.begin)
+	must(t, err)
+	if _, err := db.ExecContext(t.Context(), `UPDATE stock SET available = 1`); s.judge(err) != inTheWay {
+		t.Errorf("another one can write: %v", err)
+	}
+	must(t, tx.Rollback())
+}
+
 // A serialization failure goes away when it is tried again.
 func TestSerializationFailure(t *testing.T) {
 	s := openShop(t, onPostgres, func(cfg *Config) { cfg.Isolation, cfg.Patience = sql.LevelSerializable, time.Minute })

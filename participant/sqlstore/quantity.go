@@ -3,6 +3,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -96,9 +97,12 @@ func (q Quantity) Cancel(ctx context.Context, tx *sql.Tx, id any, amount int64) 
 
 // check refuses amounts that make no sense, and says what is wrong with q.
 func (q Quantity) check(amount int64) error {
-	for _, name := range []string{q.Table, q.ID, q.Available, q.Reserved} {
+	for _, name := range []string{q.Table, q.ID, q.Available, q.Reserved, cmp.Or(q.Incoming, "-")} {
 		if name == "" {
 			return errors.New("sqlstore: Quantity needs Table, ID, Available and Reserved")
+		}
+		if strings.ContainsAny(name, "?\x00") {
+			return fmt.Errorf("sqlstore: Quantity's name %q: a question mark is taken for a placeholder", name)
 		}
 	}
 	switch {

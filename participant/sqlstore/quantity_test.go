@@ -85,5 +85,9 @@ func TestQuantityNames(t *testing.T) {
 		if err := in(t, db, func(ctx context.Context, tx *sql.Tx) error { return Quantity{}.Try(ctx, tx, 1, 1) }); err == nil {
 			t.Error("a Quantity without names works")
 		}
+		q.Incoming = "why?"
+		if err := in(t, db, func(ctx context.Context, tx *sql.Tx) error { return q.Try(ctx, tx, 7, 1) }); err == nil || !strings.Contains(err.Error(), "question mark") {
+			t.Errorf("got %v", err)
+		}
 	})
 }

@@ -44,13 +44,14 @@ const (
 )
 
 // Open makes the tables if they are not there, and checks the database: what is needed is an error that says what to change, what
-// is only unwise is a warning in the log. The database stays the caller's, and must outlive the participant. What to
-// set in the driver's data source name:
+// is only unwise is a warning in the log. The database stays the caller's, and must outlive the participant. Let it keep as many
+// connections as are used at once (SetMaxIdleConns: participant.Config.Concurrency, or that twice; database/sql keeps two, and opens
+// the others again and again). SQLite needs one, and a few for readers. What to set in the driver's data source name:
 //
 //   - SQLite: a time to wait for other processes (modernc.org/sqlite: _pragma=busy_timeout(1000)); journal_mode=WAL, so that
 //     readers do not keep commits waiting; synchronous=FULL, which is SQLite's default: with less a yes may be lost;
-//   - MySQL: innodb_lock_wait_timeout=1 (seconds; the default of 50 is longer than a call of the SDK), a strict sql_mode, and at
-//     many branches at once transaction_isolation='READ-COMMITTED', which locks fewer gaps;
+//   - MySQL: innodb_lock_wait_timeout=1 (seconds; the default of 50 is longer than a call of the SDK), a strict sql_mode. At
+//     many branches at once Config.Isolation READ COMMITTED locks fewer gaps;
 //   - PostgreSQL: nothing.
 func Open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 	cfg, err := cfg.withDefaults()

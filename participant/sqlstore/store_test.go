@@ -37,6 +37,42 @@ func TestCommit(t *testing.T) {
 	})
 }
 
+// The settings of a connection make no difference.
+func TestOtherSettings(t *testing.T) {
+	on := onOtherMariaDB
+	committed := func(cfg *Config) { cfg.Isolation = sql.LevelReadCommitted }
+	one := openShop(t, on, committed)
+	two := reopenShop(t, on, one.db, committed)
+	b := take("widget", 3, "a")
+	b.Operations = append(b.Operations, look("b", "c").Operations...)
+	for range 2 {
+		one.wantYes(t, b)
+		two.wantYes(t, b)
+	}
+	two.wantConflict(t, take("widget", 3, "a"), "is held")
+	two.wantConflict(t, take("widget", 3, "c"), "is held")
+	shared := look("c")
+	two.wantYes(t, shared)
+	must(t, one.Commit(t.Context(), b.Tx))
+	must(t, two.Commit(t.Context(), b.Tx))
+	must(t, two.Rollback(t.Context(), shared.Tx))
+	must(t, two.Rollback(t.Context(), shared.Tx))
+	one.wantStock(t, "widget", 7, 0, 0)
+	one.wantStock(t, "gadget", 9, 0, 0)
+	if n := one.count(t, "assent_keys"); n != 0 {
+		t.Errorf("%d keys are held when all is over", n)
+	}
+	for _, pieces := range []int64{100, 3} {
+		vote, err := one.Prepare(t.Context(), take("widget", pieces))
+		if (vote == participant.Yes) != (pieces == 3) || (err != nil) != (pieces == 100) {
+			t.Errorf("%d pieces: %v, %v", pieces, vote, err)
+		}
+	}
+	for range 2 {
+		must(t, one.SetWatermark(t.Context(), "log-0", "x", 7))
+	}
+}
+
 func TestRollback(t *testing.T) {
 	everywhere(t, func(t *testing.T, on *system) {
 		s := openShop(t, on)
