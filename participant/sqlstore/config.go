@@ -59,7 +59,8 @@ type Config struct {
 	// MySQL and SQLite that is a setting of the connection: see Open.
 	Patience time.Duration
 	// Keep is how long a finished branch is remembered after its outcome; default 10 minutes. Until its expiry, and a minute for
-	// clocks, it is in any case, because its prepare may come again. A commit of a branch that was lost is told from a
+	// clocks, it is in any case, because its prepare may come again. A rollback that came before its prepare is remembered for
+	// as long. A commit of a branch that was lost is told from a
 	// repeated one for that long.
 	Keep time.Duration
 	// NoSchema: the tables are made by who administrates the database, from Schema. Open only checks that they are there.

@@ -121,22 +121,14 @@ func (s *Store) end(ctx context.Context, tx *sql.Tx, e *ending, r *row) error {
 	return nil
 }
 
-const (
-	// clocks is how long after its expiry, by this machine's clock, a prepare may still come.
-	clocks = time.Minute
-	// lifetime is how long after an id was minted its prepare may still come, whatever its timeout.
-	lifetime = messages.MaxTimeout + time.Hour
-)
+// clocks is how long after its expiry, by this machine's clock, a prepare may still come.
+const clocks = time.Minute
 
-// keepOut leaves a row that refuses the prepare which this rollback has overtaken, unless that is too old to come.
+// keepOut leaves a row that refuses the prepare which this rollback has overtaken. When that expires is not known here, so the
+// row stays for Config.Keep. A prepare that comes even later does no harm: its late yes has the rollback sent again.
 func (s *Store) keepOut(ctx context.Context, tx *sql.Tx, id messages.ID) (keep bool, err error) {
 	now := time.Now()
-	end := id.Time().Add(lifetime)
-	if now.After(end) {
-		return false, nil
-	}
-	forget := latestOf(now.Add(s.cfg.Keep), end)
-	result, err := tx.ExecContext(ctx, s.say.refuse, s.cfg.Name, id.String(), now.UnixMilli(), forget.UnixMilli())
+	result, err := tx.ExecContext(ctx, s.say.refuse, s.cfg.Name, id.String(), now.UnixMilli(), now.Add(s.cfg.Keep).UnixMilli())
 	if err != nil {
 		return false, err
 	}
