@@ -44,6 +44,7 @@ clients saw: is there an order of the transactions, one after the other, that ex
 so which transaction must have come before which. A cycle is an anomaly, and its kind (G0, G1c, G-single, G2-item and others) says
 which level of isolation it rules out; see docs/isolation.md.
 --workload bank: transactions move money between accounts, or read all of them. Every sum must be the same.
+--workload kv: as append, with the lists as values of key-value buckets, by the participant of assent serve --kv.
 
 Operations name their keys, so the transactions must be strict serializable. With --no-keys they do not: anomalies are to be expected,
 and are found. That shows that the check can fail.
@@ -75,14 +76,14 @@ Exit codes: 0 no anomaly, 5 an anomaly was found (with --no-keys, too), 1 the ch
 	}
 	flags := cmd.Flags()
 	c := &f.cfg
-	flags.StringVar(&c.Workload, "workload", check.Append, "what transactions do: append or bank")
+	flags.StringVar(&c.Workload, "workload", check.Append, "what transactions do: append, bank or kv")
 	flags.BoolVar(&c.NoKeys, "no-keys", false, "leave out the keys of operations, and with them isolation")
 	flags.IntVar(&c.Transactions, "transactions", 0, "at least so many transactions (default 2000, or as --duration has it)")
 	flags.DurationVar(&c.Duration, "duration", 0, "run the load at least for so long")
 	flags.StringVar(&f.faults, "faults", "all", "what goes wrong: all, none, or some of kill, pause, cut and lose, comma-separated")
 	flags.DurationVar(&c.Every, "every", 0, "the time from one fault to the next, about (default 500ms)")
 	flags.IntVar(&c.Clients, "clients", 16, "`number` of clients, each with one transaction at a time")
-	flags.IntVar(&c.Participants, "participants", 3, "`number` of participants, which share the keys")
+	flags.IntVar(&c.Participants, "participants", 3, "`number` of participants, or buckets, which share the keys")
 	flags.IntVar(&c.Coordinators, "coordinators", 1, "`number` of coordinators of its own cluster")
 	flags.IntVar(&c.Keys, "keys", 8, "`number` of lists in use at a time, or of accounts; the fewer, the more conflicts")
 	flags.IntVar(&c.Appends, "appends", 32, "`number` of appends to a list, after which another one takes its place")

@@ -103,6 +103,14 @@ func TestBankWithKeys(t *testing.T) {
 	wantNone(t, r)
 }
 
+// Key-value buckets are as isolated as anything else.
+func TestBuckets(t *testing.T) {
+	t.Parallel()
+	r, _ := run(t, Config{Workload: KV, Transactions: 200, Every: 300 * time.Millisecond})
+	wantReal(t, r, 200, "kill coordinator", "pause coordinator", "cut clients", "lose clients")
+	wantNone(t, r)
+}
+
 func wantNone(t *testing.T, r *Report) {
 	t.Helper()
 	if r.OK() && r.Keys {
@@ -147,14 +155,15 @@ func TestBankWithoutKeys(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for want, cfg := range map[string]Config{
-		`workload "queue": want append or bank`: {Workload: "queue"},
-		"clients 2000: want 1 to 1024":          {Clients: 2000},
-		"participants -1: want 1 to 64":         {Participants: -1},
-		"coordinators 9: want 1 to 5":           {Coordinators: 9},
-		`faults "fire": want some of kill`:      {Faults: []string{"fire"}},
-		"keys 1: a bank has 2 to 1024 accounts": {Workload: Bank, Keys: 1},
-		"want at least 10ms":                    {Every: time.Millisecond},
-		`name "a b": want at most`:              {Name: "a b"},
+		`workload "queue": want append, bank or kv`: {Workload: "queue"},
+		"clients 2000: want 1 to 1024":              {Clients: 2000},
+		"participants -1: want 1 to 64":             {Participants: -1},
+		"coordinators 9: want 1 to 5":               {Coordinators: 9},
+		`faults "fire": want some of kill`:          {Faults: []string{"fire"}},
+		"keys 1: a bank has 2 to 1024 accounts":     {Workload: Bank, Keys: 1},
+		"no-keys: transactions over buckets":        {Workload: KV, NoKeys: true},
+		"want at least 10ms":                        {Every: time.Millisecond},
+		`name "a b": want at most`:                  {Name: "a b"},
 	} {
 		if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", cfg, err, want)

@@ -20,6 +20,7 @@ import (
 	"github.com/assent-tx/assent/embedded"
 	"github.com/assent-tx/assent/internal/children"
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant/kv"
 )
 
 // cluster is what is checked: the processes, and the links between them and the server.
@@ -71,6 +72,9 @@ func (c *cluster) cast() (err error) {
 			return err
 		}
 	}
+	if c.cfg.Workload == KV {
+		return nil // its participant is with the coordinators
+	}
 	for i := range c.cfg.Participants {
 		name := c.cfg.participant(i)
 		m, err := c.member(name, "check-store", "--name", name, "--file", filepath.Join(c.dir, name+".db"), "--opening", fmt.Sprint(opening))
@@ -88,8 +92,8 @@ func (c *cluster) castServer() (err error) {
 		if c.address, err = freeAddress(); err != nil {
 			return err
 		}
-		c.coordinators = []*member{{Process: c.family.Process("assent serve", filepath.Join(c.dir, "serve.log"), c.global("serve",
-			"--listen", c.address, "--data", filepath.Join(c.dir, "serve"))...)}}
+		c.coordinators = []*member{{Process: c.family.Process("assent serve", filepath.Join(c.dir, "serve.log"), c.global(c.serve(
+			"--listen", c.address, "--data", filepath.Join(c.dir, "serve"))...)...)}}
 		return nil
 	}
 	if c.nats, err = embedded.Start(embedded.Config{Dir: filepath.Join(c.dir, "nats"), Listen: "127.0.0.1:0"}); err != nil {
@@ -98,13 +102,22 @@ func (c *cluster) castServer() (err error) {
 	c.address = strings.TrimPrefix(c.nats.URL(), "nats://")
 	for i := range c.cfg.Coordinators {
 		name := fmt.Sprintf("coordinator-%d", i+1)
-		m, err := c.member(name, "serve", "--assume-sync", "--name", name)
+		m, err := c.member(name, c.serve("--assume-sync", "--name", name)...)
 		if err != nil {
 			return err
 		}
 		c.coordinators = append(c.coordinators, m)
 	}
 	return nil
+}
+
+// serve is the command that runs a coordinator.
+func (c *cluster) serve(flags ...string) []string {
+	args := append([]string{"serve"}, flags...)
+	if c.cfg.Workload == KV {
+		args = append(args, "--kv")
+	}
+	return args
 }
 
 // member makes a process that is a client of the server: by a link, or as the running cluster has it.
@@ -157,7 +170,8 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return until(ctx, func() bool { return c.takePart(ctx) == len(c.stores) })
+	wanted := c.wanted()
+	return until(ctx, func() bool { return c.takePart(ctx, wanted) == len(wanted) })
 }
 
 // quietly hears of what the library would print: that connections break is what is wanted.
@@ -170,14 +184,25 @@ func (c *cluster) connect(options ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect(c.clients.url(), options...)
 }
 
-// takePart counts our stores of which there is an instance.
-func (c *cluster) takePart(ctx context.Context) (n int) {
+// wanted are the participants that the load needs.
+func (c *cluster) wanted() (names []string) {
+	if c.cfg.Workload == KV {
+		return []string{kv.DefaultName}
+	}
+	for _, m := range c.stores {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// takePart counts the wanted participants of which there is an instance.
+func (c *cluster) takePart(ctx context.Context, wanted []string) (n int) {
 	var list coordinator.ParticipantsResponse
 	if c.ask(ctx, "participants", &list) != nil {
 		return 0
 	}
 	for _, p := range list.Participants {
-		if slices.ContainsFunc(c.stores, func(m *member) bool { return m.Name == p.Name }) {
+		if slices.Contains(wanted, p.Name) {
 			n += min(p.Instances, 1)
 		}
 	}

@@ -4,6 +4,7 @@ package check
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,7 +26,7 @@ type Config struct {
 	Dir string
 	// Prefix is the cluster's subject prefix; default "assent". LogLevel is what the processes log; default "warn".
 	Prefix, LogLevel string
-	// Workload is Append or Bank; default Append.
+	// Workload is Append, Bank or KV; default Append.
 	Workload string
 	// NoKeys leaves out the keys of operations, and with them isolation.
 	NoKeys bool
@@ -35,7 +36,7 @@ type Config struct {
 	Duration     time.Duration
 	// Clients is how many there are, each with one transaction at a time, 1 to MaxClients; default 16.
 	Clients int
-	// Participants is how many stores share the keys, 1 to MaxParticipants; default 3.
+	// Participants is how many stores, or buckets, share the keys, 1 to MaxParticipants; default 3.
 	Participants int
 	// Coordinators is how many are started: 0 or 1 is assent serve with its own NATS server, which fails with it. More of them share a
 	// server, which does not fail. With Connect none is started.
@@ -65,8 +66,9 @@ type Config struct {
 
 // The workloads.
 const (
-	Append = "append"
-	Bank   = "bank"
+	Append = "append" // lists, at participants of our own
+	Bank   = "bank"   // accounts, at participants of our own
+	KV     = "kv"     // lists, as values of key-value buckets
 )
 
 // The bounds of a Config.
@@ -129,8 +131,10 @@ func (cfg *Config) Check() error {
 		}
 	}
 	switch {
-	case c.Workload != Append && c.Workload != Bank:
-		return fmt.Errorf("workload %q: want %s or %s", c.Workload, Append, Bank)
+	case c.Workload != Append && c.Workload != Bank && c.Workload != KV:
+		return fmt.Errorf("workload %q: want %s, %s or %s", c.Workload, Append, Bank, KV)
+	case c.Workload == KV && c.NoKeys:
+		return errors.New("no-keys: transactions over buckets always name their keys")
 	case c.Workload == Bank && (c.Keys < 2 || c.Keys > elle.MaxOperations):
 		return fmt.Errorf("keys %d: a bank has 2 to %d accounts", c.Keys, elle.MaxOperations)
 	case c.Duration < 0 || c.Every < 10*time.Millisecond:

@@ -22,6 +22,7 @@ type load struct {
 	planner  planner
 	recorder *recorder
 	ear      *ear
+	buckets  *buckets // of the workload KV
 
 	begun                                               atomic.Int64
 	ended, committed, aborted, conflicts, unknown, lost atomic.Int64
@@ -68,7 +69,13 @@ func (l *load) transact(ctx context.Context, process int32, ops func() []elle.Op
 			l.end(a, elle.Fail, "another transaction was in the way")
 		}
 		a = l.begin(process, tx, ops())
-		return nil
+		if l.buckets == nil {
+			l.enlist(a)
+			return nil
+		}
+		var err error
+		a.heard, err = l.buckets.run(ctx, tx, a.ops, l.planner.place)
+		return err
 	}, assent.WithTimeout(timeout))
 	if errors.Is(err, assent.ErrUnknown) {
 		err = l.ask(ctx, a, err)
@@ -76,31 +83,34 @@ func (l *load) transact(ctx context.Context, process int32, ops func() []elle.Op
 	l.settle(a, err)
 }
 
-// begin puts a transaction together, and records it.
+// begin records a transaction.
 func (l *load) begin(process int32, tx *assent.Tx, ops []elle.Operation) *attempt {
-	a := &attempt{process: process, tx: tx, ops: ops}
+	l.recorder.record(&elle.Event{Type: elle.Invoke, Process: process, Tx: tx.ID().String(), Operations: ops})
+	return &attempt{process: process, tx: tx, ops: ops}
+}
+
+// enlist puts a transaction together.
+func (l *load) enlist(a *attempt) {
 	reads := 0
-	for i := range ops {
-		o := store.Operation{Op: string(ops[i].Op), Key: ops[i].Key}
-		if ops[i].Value != nil {
-			o.Value = *ops[i].Value
+	for i := range a.ops {
+		o := store.Operation{Op: string(a.ops[i].Op), Key: a.ops[i].Key}
+		if a.ops[i].Value != nil {
+			o.Value = *a.ops[i].Value
 		}
 		keys := assent.Keys(o.Key)
-		if ops[i].Op == elle.Read || ops[i].Op == elle.Balance {
+		if a.ops[i].Op == elle.Read || a.ops[i].Op == elle.Balance {
 			o.Report, o.Number = l.ear.subject, i
 			keys = assent.SharedKeys(o.Key)
 			reads++
 		}
 		participant := l.cfg.participant(l.planner.place(o.Key))
 		if l.cfg.NoKeys {
-			tx.Enlist(participant, o)
+			a.tx.Enlist(participant, o)
 		} else {
-			tx.Enlist(participant, o, keys)
+			a.tx.Enlist(participant, o, keys)
 		}
 	}
-	a.heard = l.ear.expect(tx.ID().String(), reads)
-	l.recorder.record(&elle.Event{Type: elle.Invoke, Process: process, Tx: tx.ID().String(), Operations: ops})
-	return a
+	a.heard = l.ear.expect(a.tx.ID().String(), reads)
 }
 
 // ask asks for an outcome that was not learnt. It gives what Commit would have.

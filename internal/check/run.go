@@ -102,6 +102,11 @@ func (c *cluster) check(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	l := &load{cfg: c.cfg, client: client, planner: planner, recorder: recorder, ear: ear}
+	if c.cfg.Workload == KV {
+		if l.buckets, err = openBuckets(ctx, c.cfg, client, c.nc); err != nil {
+			return nil, err
+		}
+	}
 	report := &Report{Keys: !c.cfg.NoKeys}
 	if err := c.suffer(ctx, l, report); err != nil {
 		return nil, err
@@ -112,6 +117,9 @@ func (c *cluster) check(ctx context.Context) (*Report, error) {
 	}
 	report.Conflicts = l.conflicts.Load()
 	history, err := recorder.history()
+	if err == nil && l.buckets != nil {
+		err = l.buckets.remove(ctx, c.nc)
+	}
 	if err == nil {
 		err = c.stop()
 	}
