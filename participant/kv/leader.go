@@ -48,7 +48,7 @@ var ErrNoBucket = errors.New("there is no such bucket")
 // mirror that is behind. (A leader that was deposed a moment ago and does not know it yet may be behind as well; see the package's comment.)
 func last(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 	// A value is JSON's business only if it is asked for by hand: names have no characters that need escapes.
-	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+r.bucket, []byte(`{"last_by_subj":"`+r.subject()+`"}`))
+	msg, err := request(ctx, nc, "$JS.API.STREAM.MSG.GET.KV_"+r.bucket, []byte(`{"last_by_subj":"`+r.subject()+`"}`))
 	if errors.Is(err, nats.ErrNoResponders) {
 		err = jetstream.ErrJetStreamNotEnabled
 	}
@@ -92,4 +92,25 @@ func last(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 		f.tx = id
 	}
 	return f, nil
+}
+
+const (
+	// askAgain is how long one request has. It changes nothing, so it may be sent again.
+	askAgain = 2 * time.Second
+	// maxAsked bounds it where ctx has no deadline: half a minute.
+	maxAsked = 15
+)
+
+// request asks again when no answer came: a connection that broke has lost it, or the request, and a context without a deadline would
+// wait for it for ever.
+func request(ctx context.Context, nc *nats.Conn, subject string, body []byte) (msg *nats.Msg, err error) {
+	for range maxAsked {
+		attempt, cancel := context.WithTimeout(ctx, askAgain)
+		msg, err = nc.RequestWithContext(attempt, subject, body)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return msg, err
+		}
+	}
+	return nil, err
 }
