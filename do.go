@@ -82,8 +82,8 @@ func (c *Client) backOff(ctx context.Context, attempt int) error {
 	}
 }
 
-// RetryOf gives the transaction the age of an earlier one, or of the one that that was a retry of: for those who try again
-// by themselves what ended with ErrConflict, in place of Do. The older a transaction is, the sooner it has its turn at a
+// RetryOf gives the transaction the age of an earlier one, or of the one whose retry that was: for those who try again by
+// themselves what ended with ErrConflict, in place of Do. The older a transaction is, the sooner it has its turn at a
 // key. It is a new transaction, so never use it after ErrUnknown: commit the same Tx again. A nil tx means nothing.
 //
 // The age is the time of the first one's id. A clock that is ahead of the coordinator's makes it younger, as young as

@@ -86,7 +86,7 @@ func (l *leases) live(ctx context.Context) (*locks.Session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		l.end(session)
+		l.leave(session) //nolint:contextcheck // also when ctx has ended
 		return nil, ErrClosed
 	}
 	l.session = session
@@ -109,7 +109,7 @@ func (l *leases) giveBackLater(held locks.Locks) { l.later(func() { l.giveBack(h
 // giveBack gives locks back. It ends by itself, and not when the client does: what has begun is no longer the session's to
 // give. What cannot be given back now is free when the session ends.
 func (l *leases) giveBack(held locks.Locks) {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), goodbye)
 	defer cancel()
 	if err := held.Unlock(ctx); err != nil && !errors.Is(err, locks.ErrLost) && !errors.Is(err, locks.ErrNotHeld) {
 		l.log.WithError(err).Warn("locks of a transaction could not be given back; they are free when the session of this client ends")
@@ -128,12 +128,13 @@ func (l *leases) close() {
 	l.stop()
 	l.waiting.Wait()
 	if session != nil {
-		l.end(session)
+		l.leave(session)
 	}
 }
 
-func (l *leases) end(session *locks.Session) {
-	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+// leave ends a session in order.
+func (l *leases) leave(session *locks.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.life), goodbye)
 	defer cancel()
 	if err := session.Close(ctx); err != nil {
 		l.log.WithError(err).Debug("the session of the locks was not closed in order; what it held is free after its TTL")

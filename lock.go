@@ -68,7 +68,7 @@ func (tx *Tx) commitLocked(ctx context.Context, at *chain) error {
 	}
 	tx.sub.Locks = tokens(tx.held.locks)
 	err := tx.attempt(ctx, at)
-	tx.letGo(errors.Is(err, ErrUnknown))
+	tx.letGo(errors.Is(err, ErrUnknown)) //nolint:contextcheck // what it begins outlives the call
 	return err
 }
 
@@ -92,7 +92,7 @@ func (tx *Tx) hold(ctx context.Context) error {
 				tx.held = &holding{locks: h.locks}
 				return nil
 			}
-			tx.client.leases.giveBackLater(h.locks) // some of them may be held still
+			tx.client.leases.giveBackLater(h.locks) //nolint:contextcheck // some of them may be held still; it outlives the call
 		default: // they were given back
 		}
 	}
@@ -120,7 +120,7 @@ func (tx *Tx) letGo(unknown bool) {
 		c.untilOver(waiting, id, timeout)
 		select {
 		case h.turn <- struct{}{}:
-			c.leases.giveBack(h.locks)
+			c.leases.giveBack(h.locks) //nolint:contextcheck // also when the client ends
 		default: // a Commit has them
 		}
 	})

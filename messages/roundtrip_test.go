@@ -279,13 +279,12 @@ func TestLocksAreKept(t *testing.T) {
 func TestSharedTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		some := rapid.SliceOfN(rapid.IntRange(0, 3000), 0, 100)
-		name := func(n int) string { return strconv.Itoa(n) }
 		var keys, shared []string
 		for _, n := range some.Draw(t, "keys") {
-			keys = append(keys, name(n))
+			keys = append(keys, strconv.Itoa(n))
 		}
 		for _, n := range some.Draw(t, "shared") {
-			shared = append(shared, name(n))
+			shared = append(shared, strconv.Itoa(n))
 		}
 		want := slices.IndexFunc(shared, func(key string) bool { return slices.Contains(keys, key) })
 		if got := SharedTwice(keys, shared); got != want {

@@ -84,7 +84,7 @@ func (g *globals) runTransaction(ctx context.Context, sub *messages.Submission, 
 		return err
 	}
 	defer nc.Close()
-	defer client.Close()
+	defer client.Close() //nolint:contextcheck // also when ctx has ended
 	tx := client.Begin(assent.WithID(sub.Tx), assent.WithTimeout(sub.Timeout()), assent.WithTrace(sub.Trace))
 	for i := range sub.Locks {
 		tx.Lock(sub.Locks[i].Key)
@@ -209,7 +209,7 @@ func (g *globals) waitTransaction(ctx context.Context, id assent.ID, patience ti
 		return err
 	}
 	defer nc.Close()
-	defer client.Close()
+	defer client.Close() //nolint:contextcheck // also when ctx has ended
 	outcome, err := client.Wait(ctx, id)
 	if err == nil && outcome == assent.Aborted {
 		err = g.whyAborted(ctx, nc, id)

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tx/assent/coordinator"
-	"github.com/assent-tx/assent/messages"
 )
 
 func newTxShowCommand(g *globals) *cobra.Command {
@@ -67,12 +66,14 @@ func (g *globals) printTimeline(t *coordinator.Timeline) {
 // summarize is what a record says, without what the table says already.
 func summarize(e *coordinator.TimelineEntry) string {
 	var record struct {
-		Vote       string            `json:"vote"`
-		Held       bool              `json:"held"`
-		WrongOwner uint64            `json:"wrong_owner"`
-		Conflict   bool              `json:"conflict"`
-		Reason     string            `json:"reason"`
-		Locks      []messages.Lock   `json:"locks"`
+		Vote       string `json:"vote"`
+		Held       bool   `json:"held"`
+		WrongOwner uint64 `json:"wrong_owner"`
+		Conflict   bool   `json:"conflict"`
+		Reason     string `json:"reason"`
+		Locks      []struct {
+			Key string `json:"key"`
+		} `json:"locks"`
 		Operations []json.RawMessage `json:"operations"`
 		Heuristics []json.RawMessage `json:"heuristics"`
 	}
