@@ -26,6 +26,7 @@ import (
 	accounts "github.com/assent-tx/assent/examples/bank"
 	"github.com/assent-tx/assent/integration/ledger"
 	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/participant/kv"
 )
 
 type options struct {
@@ -54,7 +55,7 @@ func main() {
 	flags.BoolVar(&o.batch, "batch", false, "use the batch handler")
 	flags.BoolVar(&o.noop, "noop", false, "say yes to everything and keep nothing")
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: node nats|coordinator|serve|participant|accounts [flags]")
+		fmt.Fprintln(os.Stderr, "usage: node nats|coordinator|serve|participant|accounts|kv [flags]")
 		os.Exit(2)
 	}
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
@@ -89,7 +90,7 @@ func (o *options) run(ctx context.Context, role string) error {
 			defer nc.Close()
 			return o.coordinate(ctx, nc)
 		})
-	case "coordinator", "participant", "accounts":
+	case "coordinator", "participant", "accounts", "kv":
 		nc, err := o.connect(ctx)
 		if err != nil {
 			return err
@@ -98,6 +99,8 @@ func (o *options) run(ctx context.Context, role string) error {
 		switch role {
 		case "coordinator":
 			return o.coordinate(ctx, nc)
+		case "kv":
+			return o.buckets(ctx, nc)
 		case "accounts":
 			return accounts.Run(ctx, nc, accounts.Config{Name: o.coordinator.Name, File: o.ledger, Group: "accounts", Partitions: 256, Log: o.log})
 		default:
@@ -106,6 +109,27 @@ func (o *options) run(ctx context.Context, role string) error {
 	default:
 		return fmt.Errorf("unknown role %q", role)
 	}
+}
+
+// buckets is the participant of key-value buckets. That another instance has taken over is an end in order.
+func (o *options) buckets(ctx context.Context, nc *nats.Conn) error {
+	p, err := kv.New(nc, kv.Config{Log: o.log})
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-p.Ready():
+			fmt.Println("ready")
+		case <-ctx.Done():
+		}
+	}()
+	err = p.Run(ctx)
+	if errors.Is(err, kv.ErrSuperseded) {
+		o.log.WithError(err).Info("superseded")
+		return nil
+	}
+	return err
 }
 
 func (o *options) serve(then func(*embedded.Server) error) error {

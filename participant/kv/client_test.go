@@ -96,3 +96,34 @@ func TestTxnErrors(t *testing.T) {
 		}
 	}
 }
+// A read that another transaction has made old is read again.
+func TestRetry(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	for _, readOnly := range []bool{false, true} {
+		calls := 0
+		w.put("a", "x", "1")
+		must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+			calls++
+			x, err := tx.Get(w.ctx(), "a", "x")
+			if err != nil {
+				return err
+			}
+			if calls == 1 {
+				w.put("a", "x", "7")
+			}
+			if again, err := tx.Get(w.ctx(), "a", "x"); err != nil || string(again.Value) != string(x.Value) {
+				t.Errorf("read again it is %s, %v", again.Value, err)
+			}
+			if readOnly {
+				return nil
+			}
+			return tx.Put("b", "x", x.Value)
+		}))
+		if calls != 2 {
+			t.Errorf("%d calls", calls)
+		}
+	}
+	w.until(func() bool { return string(w.last("b", "x").value) == "7" })
+}
+
