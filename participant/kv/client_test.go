@@ -96,6 +96,7 @@ func TestTxnErrors(t *testing.T) {
 		}
 	}
 }
+
 // A read that another transaction has made old is read again.
 func TestRetry(t *testing.T) {
 	w := newWorld(t)
@@ -126,4 +127,3 @@ func TestRetry(t *testing.T) {
 	}
 	w.until(func() bool { return string(w.last("b", "x").value) == "7" })
 }
-
