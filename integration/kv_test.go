@@ -24,31 +24,44 @@ func TestBucketsCrash(t *testing.T) {
 			stop := w.appends(4)
 			w.kv.proc().await(t)
 			w.kv.restart()
-			w.more(30)
+			w.more(20)
 			stop()
 			w.check()
 		})
 	}
 }
 
-// Another instance is started beside it, again and again: it takes over, and the one before ends. The last ones are paused and resumed: what they
-// had in hand does no harm.
+// Another instance is started beside it, again and again: it takes over, and the one before ends.
 func TestBucketsTakenOver(t *testing.T) {
 	t.Parallel()
 	w := startBuckets(t, setup{}, "")
 	stop := w.appends(4)
-	w.more(20)
 	before := w.kv
-	for i := range 3 {
-		before.pause()
-		next := w.instance([]string{"kv-1", "kv-2", "kv-3"}[i])
+	for _, name := range []string{"kv-1", "kv-2", "kv-3"} {
+		w.more(15)
+		next := w.instance(name)
 		next.restart()
-		w.more(20)
-		before.resume()
+		w.more(5)
 		before.proc().await(t)
-		w.more(10)
 		before = next
 	}
+	stop()
+	w.check()
+}
+
+// It is paused, another one takes over, and then it goes on: what it had in hand does no harm.
+func TestBucketsPaused(t *testing.T) {
+	t.Parallel()
+	w := startBuckets(t, setup{}, "")
+	stop := w.appends(4)
+	w.more(15)
+	w.kv.pause()
+	next := w.instance("next")
+	next.restart()
+	w.more(5)
+	w.kv.resume()
+	w.kv.proc().await(t)
+	w.more(10)
 	stop()
 	w.check()
 }
@@ -58,16 +71,14 @@ func TestBucketsServerAndNetwork(t *testing.T) {
 	t.Parallel()
 	w := startBuckets(t, setup{}, "")
 	stop := w.appends(4)
-	for range 2 {
-		w.more(15)
-		w.kv.link.goDeaf()
-		w.outlast()
-		w.kv.link.mend()
-		w.more(15)
-		w.server.kill()
-		w.server.restart()
-	}
-	w.more(20)
+	w.more(15)
+	w.kv.link.goDeaf()
+	w.outlast()
+	w.kv.link.mend()
+	w.more(10)
+	w.server.kill()
+	w.server.restart()
+	w.more(10)
 	stop()
 	w.check()
 }

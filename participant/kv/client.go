@@ -49,8 +49,11 @@ func NewClient(client *assent.Client, nc *nats.Conn, cfg ClientConfig) (*Client,
 
 // Txn runs a transaction: it calls f, and commits what f has read and written. When it meets another transaction it calls f again,
 // with a new Tx (assent.Client.Do, whose errors and options it has). f should have no effects but through tx, and not keep it: it may be called
-// several times, may see values of different moments, and what it did is undone then. An error of f ends the transaction, of which
-// nothing happens, and is returned.
+// several times, may see values of different moments, and what it did is undone then.
+//
+// An error of f ends the transaction, of which nothing happens, and is returned, if what f has read was true: it is validated as if
+// nothing had been written, and f called again if it was not. So "not enough money" is as serializable as a transfer. (If that cannot be
+// found out, f's error is returned along with why.)
 //
 // A transaction that only reads is validated as well. One that does nothing is not submitted.
 //
@@ -60,7 +63,7 @@ func (c *Client) Txn(ctx context.Context, f func(tx *Tx) error, options ...assen
 	err := c.client.Do(ctx, func(outer *assent.Tx) error {
 		tx := c.Begin(outer)
 		if err := f(tx); err != nil {
-			return err
+			return c.verify(ctx, tx, err)
 		}
 		idle = !tx.Finish() && !tx.others
 		if idle {
@@ -72,6 +75,34 @@ func (c *Client) Txn(ctx context.Context, f func(tx *Tx) error, options ...assen
 		return nil
 	}
 	return err
+}
+
+// verify gives the error of a function if what it has read was true, and else that of the conflict.
+func (c *Client) verify(ctx context.Context, tx *Tx, failed error) error {
+	reads := tx.reads()
+	if len(reads) == 0 || ctx.Err() != nil || errors.Is(failed, assent.ErrConflict) {
+		return failed
+	}
+	check := c.client.Begin()
+	Enlist(check, c.name, Operation{Reads: reads})
+	switch err := check.Commit(ctx); {
+	case err == nil:
+		return failed
+	case errors.Is(err, assent.ErrConflict):
+		return err
+	default:
+		return fmt.Errorf("%w (and whether what it has read was up to date is not known: %w)", failed, err)
+	}
+}
+
+// reads are what the transaction has read of the buckets.
+func (tx *Tx) reads() (reads []Read) {
+	for _, r := range tx.order {
+		if k := tx.known[r]; k.read {
+			reads = append(reads, Read{r.bucket, r.key, k.revision})
+		}
+	}
+	return reads
 }
 
 // errIdle ends a transaction that does nothing.

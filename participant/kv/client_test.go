@@ -127,3 +127,59 @@ func TestRetry(t *testing.T) {
 	}
 	w.until(func() bool { return string(w.last("b", "x").value) == "7" })
 }
+
+// An error that comes of a read which is not up to date is no answer: the function runs again.
+func TestErrorOfAnOldRead(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	poor := errors.New("not enough money")
+	w.put("a", "x", "1")
+	calls := 0
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+		calls++
+		n, err := number(w.ctx(), tx, "a", "x")
+		if calls == 1 {
+			w.put("a", "x", "100")
+		}
+		if err == nil && n < 50 {
+			err = poor
+		}
+		return err
+	}))
+	if calls != 2 {
+		t.Errorf("%d calls", calls)
+	}
+	if err := w.client.Txn(w.ctx(), func(tx *Tx) error {
+		_, err := tx.Get(w.ctx(), "a", "x")
+		return errors.Join(err, poor)
+	}); !errors.Is(err, poor) {
+		t.Errorf("an error that is true: %v", err)
+	}
+}
+
+// A bigger transaction, of buckets and other participants.
+func TestBegin(t *testing.T) {
+	w := newWorld(t)
+	w.participate(w.connect(), Config{})
+	w.participate(w.connect(), Config{Name: "kv2"})
+	must(t, w.assent.Do(w.ctx(), func(outer *assent.Tx) error {
+		tx := w.client.Begin(outer)
+		if _, err := number(w.ctx(), tx, "a", "read"); err != nil {
+			return err
+		}
+		must(t, tx.Put("a", "x", []byte("1")))
+		if !tx.Finish() {
+			t.Error("there was nothing to do")
+		}
+		Enlist(outer, "kv2", Operation{Writes: []Write{{Bucket: "b", Key: "y", Value: []byte("2")}}})
+		return nil
+	}))
+	w.until(func() bool { return string(w.last("a", "x").value) == "1" && string(w.last("b", "y").value) == "2" })
+	// A read alone is prepared too when there are others: its key stays locked until the outcome.
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+		_, err := tx.Get(w.ctx(), "a", "x")
+		tx.Enlist("kv2", Operation{Writes: []Write{{Bucket: "b", Key: "y", Value: []byte("3")}}}, assent.Keys(KeyName("b", "y")))
+		return err
+	}))
+	w.until(func() bool { return string(w.last("b", "y").value) == "3" })
+}
