@@ -46,16 +46,24 @@ type fixture struct {
 
 func start(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: t.TempDir(), url: "127.0.0.1:0", log: logrus.New(), said: &strings.Builder{}}
-	f.log.SetOutput(f.said)
+	f := &fixture{t: t, dir: t.TempDir(), url: "127.0.0.1:0"}
 	f.up()
 	t.Cleanup(func() { _ = f.srv.Close() })
-	f.nc = f.connect()
+	g := newFixture(t, f.connect())
+	g.dir, g.url, g.srv = f.dir, f.url, f.srv
+	g.bucket(jetstream.KeyValueConfig{Bucket: "a"})
+	g.bucket(jetstream.KeyValueConfig{Bucket: "b"})
+	return g
+}
+
+// newFixture is one of a server that is there.
+func newFixture(t testing.TB, nc *nats.Conn) *fixture {
+	t.Helper()
+	f := &fixture{t: t, nc: nc, log: logrus.New(), said: &strings.Builder{}}
+	f.log.SetOutput(f.said)
 	var err error
-	f.js, err = jetstream.New(f.nc)
+	f.js, err = jetstream.New(nc)
 	must(t, err)
-	f.bucket(jetstream.KeyValueConfig{Bucket: "a"})
-	f.bucket(jetstream.KeyValueConfig{Bucket: "b"})
 	return f
 }
 
