@@ -84,15 +84,26 @@ func wantReal(t *testing.T, r *Report, transactions int, faults ...string) {
 	}
 }
 
+// everyFault is what a run without Config.Faults suffers. In short mode processes are only killed.
 var everyFault = []string{
 	"kill store", "kill coordinator", "pause store", "pause coordinator", "cut store", "cut clients", "lose store", "lose clients",
+}
+
+func shorten(cfg *Config) (faults []string) {
+	if !testing.Short() {
+		return everyFault
+	}
+	cfg.Faults, cfg.Transactions = []string{Kill}, cfg.Transactions/2
+	return everyFault[:2]
 }
 
 // With keys the transactions are strict serializable, whatever goes wrong; with a coordinator that is killed another takes over.
 func TestWithKeys(t *testing.T) {
 	t.Parallel() // they wait, mostly
-	r, _ := run(t, Config{Transactions: 300, Every: 200 * time.Millisecond})
-	wantReal(t, r, 300, everyFault...)
+	cfg := Config{Transactions: 300, Every: 200 * time.Millisecond}
+	faults := shorten(&cfg)
+	r, _ := run(t, cfg)
+	wantReal(t, r, cfg.Transactions, faults...)
 	wantNone(t, r)
 }
 
@@ -129,8 +140,10 @@ func wantNone(t *testing.T, r *Report) {
 // Without keys there are anomalies, and they are found: in the same history again, when it is read from its file.
 func TestWithoutKeys(t *testing.T) {
 	t.Parallel() // they wait, mostly
-	r, history := run(t, Config{NoKeys: true, Transactions: 300, Every: 200 * time.Millisecond})
-	wantReal(t, r, 300, everyFault...)
+	cfg := Config{NoKeys: true, Transactions: 300, Every: 200 * time.Millisecond}
+	faults := shorten(&cfg)
+	r, history := run(t, cfg)
+	wantReal(t, r, cfg.Transactions, faults...)
 	if r.Keys || r.OK() || r.Counts[elle.G2Item]+r.Counts[elle.GSingle] == 0 {
 		t.Errorf("found %v", r.Counts)
 	}
