@@ -17,6 +17,7 @@ import (
 	"github.com/assent-tx/assent"
 	"github.com/assent-tx/assent/coordinator"
 	"github.com/assent-tx/assent/embedded"
+	"github.com/assent-tx/assent/internal/databases"
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -41,32 +42,40 @@ func openBank(t *testing.T, on *system) *bank {
 	return &bank{&shop{on: on, db: db}, "bank-" + on.name}
 }
 
-// run runs an instance, which leaves and comes again, until ctx ends.
+// run runs an instance, which leaves and comes again, until ctx ends. While its database is away it cannot begin, and tries on.
 func (b *bank) run(ctx context.Context, t *testing.T, nc *nats.Conn, ready func()) {
 	for ctx.Err() == nil {
-		s := reopenShop(t, b.on, b.db, func(cfg *Config) { cfg.Name = b.name })
-		p, err := participant.New(nc, participant.Config{Name: b.name, Handler: s.Store})
-		if err != nil {
-			t.Error(err)
-			return
-		}
 		life, leave := context.WithTimeout(ctx, time.Duration(200+rand.IntN(600))*time.Millisecond)
-		go func() {
-			select {
-			case <-p.Ready():
-				ready()
-			case <-life.Done():
-			}
-		}()
-		if err := p.Run(life); err != nil {
+		if err := b.live(life, nc, ready); errors.Is(err, participant.ErrLogLost) {
 			t.Errorf("%s: %v", b.name, err)
 		}
 		leave()
 	}
 }
 
-// Transfers between banks on different databases, each of which has two instances that come and go: in the end nothing is
-// reserved, promised or held any more, and the sum of all accounts is what it was.
+func (b *bank) live(ctx context.Context, nc *nats.Conn, ready func()) error {
+	cfg := b.on.config(&calls{})
+	cfg.Name = b.name
+	store, err := Open(ctx, b.db, cfg)
+	if err != nil {
+		return err
+	}
+	p, err := participant.New(nc, participant.Config{Name: b.name, Handler: store})
+	if err != nil {
+		return err
+	}
+	go func() {
+		select {
+		case <-p.Ready():
+			ready()
+		case <-ctx.Done():
+		}
+	}()
+	return p.Run(ctx)
+}
+
+// Transfers between banks on different databases, each of which has two instances that come and go, while MariaDB is killed
+// with SIGKILL now and then: in the end nothing is reserved, promised or held any more, and the sum of all accounts is what it was.
 func TestTransfers(t *testing.T) {
 	server, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
 	must(t, err)
@@ -107,7 +116,12 @@ func TestTransfers(t *testing.T) {
 	joined.Wait()
 	client, err := assent.New(nc, assent.Config{})
 	must(t, err)
-	committed := transfer(t, client, banks)
+	maria := databases.SharedMariaDB(t)
+	committed := transfer(t, client, banks, func() {
+		if err := errors.Join(maria.Kill(), maria.Start()); err != nil {
+			t.Error(err)
+		}
+	})
 	client.Close()
 	for _, b := range banks {
 		b.wantSettled(t)
@@ -125,8 +139,9 @@ func TestTransfers(t *testing.T) {
 	}
 }
 
-// transfer makes transfers, some with keys, until there were enough, and counts those that were committed.
-func transfer(t *testing.T, client *assent.Client, banks []*bank) (committed int) {
+// transfer makes transfers, some with keys, until there were enough, and counts those that were committed. After a third and two
+// thirds of them it does harm.
+func transfer(t *testing.T, client *assent.Client, banks []*bank, harm func()) (committed int) {
 	transfers := 150
 	if testing.Short() {
 		transfers = 40
@@ -135,9 +150,19 @@ func transfer(t *testing.T, client *assent.Client, banks []*bank) (committed int
 		mu      sync.Mutex
 		clients sync.WaitGroup
 	)
+	made := make(chan struct{}, transfers)
+	clients.Go(func() {
+		for n := range 2 * transfers / 3 {
+			if <-made; n == transfers/3 {
+				harm()
+			}
+		}
+		harm()
+	})
 	for n := range 8 {
 		clients.Go(func() {
 			for i := range transfers / 8 {
+				made <- struct{}{}
 				from, to := banks[rand.IntN(len(banks))], banks[rand.IntN(len(banks))]
 				a, b, cents := fmt.Sprint(rand.IntN(accounts)), fmt.Sprint(rand.IntN(accounts)), int64(1+rand.IntN(balance))
 				err := client.Do(t.Context(), func(tx *assent.Tx) error {
