@@ -108,7 +108,7 @@ func newChange(do func(*Writer) error) *change { return &change{do, make(chan er
 func (f *File) commit() {
 	if !f.committing.TryLock() {
 		f.committing.Lock()
-		time.Sleep(gatherTime)
+		<-time.After(gatherTime)
 	}
 	defer f.committing.Unlock()
 	f.mu.Lock()

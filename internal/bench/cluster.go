@@ -118,7 +118,7 @@ func (c *cluster) startClient(ctx context.Context, cfg *Config) (err error) {
 		}
 		c.client, err = assent.New(nc, assent.Config{Log: cfg.Log}) //nolint:contextcheck // the client lives until close, not until ctx ends
 		if err == nil {
-			c.closers = append(c.closers, func() error { c.client.Close(); return nil })
+			c.closers = append(c.closers, func() error { c.client.Close(); return nil }) //nolint:contextcheck // what it gives back then has a time of its own
 		}
 	})
 	return err

@@ -99,7 +99,7 @@ func (b *storesBench) postgresServers(ctx context.Context, c *cluster) ([]string
 	}
 	var dsns []string
 	for i := range 2 {
-		server, err := databases.StartPostgres(filepath.Join(b.cfg.Dir, "postgres-"+strconv.Itoa(i+1)))
+		server, err := databases.StartPostgres(filepath.Join(b.cfg.Dir, "postgres-"+strconv.Itoa(i+1))) //nolint:contextcheck // the server lives until close, not until ctx ends
 		if err != nil {
 			return nil, err
 		}
