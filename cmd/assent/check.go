@@ -68,8 +68,9 @@ Exit codes: 0 no anomaly, 5 an anomaly was found (with --no-keys, too), 1 the ch
 			if f.history != "" {
 				return g.checkFile(f)
 			}
-			if !flags.Changed("log-level") {
-				g.LogLevel = logrus.WarnLevel.String() // that parts start is no news here
+			f.cfg.LogLevel = g.LogLevel
+			if !flags.Changed("log-level") { // that parts start and connections break is no news here
+				f.cfg.LogLevel, g.LogLevel = logrus.WarnLevel.String(), logrus.ErrorLevel.String()
 			}
 			return g.check(cmd.Context(), f)
 		},
@@ -163,7 +164,7 @@ func (g *globals) configureCheck(f *checkFlags) (err error) {
 	default:
 		c.Faults = strings.Split(f.faults, ",")
 	}
-	c.Prefix, c.LogLevel = g.Prefix, g.LogLevel
+	c.Prefix = g.Prefix
 	if f.running {
 		if c.Flags, err = g.flagsAgain(); err != nil {
 			return err

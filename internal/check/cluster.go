@@ -209,6 +209,27 @@ func (c *cluster) takePart(ctx context.Context, wanted []string) (n int) {
 	return n
 }
 
+// settlePatience is how long the stores may take to apply what is decided. Longer than a transaction has to be decided.
+const settlePatience = timeout + 20*time.Second
+
+// settle waits until none of our stores is in doubt: what is left prepared when they are gone would stay open for ever.
+func (c *cluster) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, settlePatience, fmt.Errorf("the stores were still in doubt %v after the load had ended", settlePatience))
+	defer cancel()
+	return until(ctx, func() bool {
+		var list coordinator.ParticipantsResponse
+		if c.ask(ctx, "participants", &list) != nil {
+			return false
+		}
+		for _, p := range list.Participants {
+			if slices.Contains(c.wanted(), p.Name) && c.cfg.Workload != KV && p.InDoubt+p.PendingOutcomes > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // until looks until something is so.
 func until(ctx context.Context, so func() bool) error {
 	ticker := time.NewTicker(pollPause)

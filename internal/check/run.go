@@ -121,6 +121,9 @@ func (c *cluster) check(ctx context.Context) (*Report, error) {
 		err = l.buckets.remove(ctx, c.nc)
 	}
 	if err == nil {
+		err = c.settle(ctx)
+	}
+	if err == nil {
 		err = c.stop()
 	}
 	if err != nil {
