@@ -23,6 +23,16 @@
 //     is no error and changes nothing.
 //   - Several instances of a participant share one store; the calls for one transaction may come to different ones.
 //
+// Keys that a branch names (assent.Keys, assent.SharedKeys, Tx.Lock) are locked here from before Prepare until the outcome is
+// applied: transactions that name the same key, not both as shared, come to Prepare one after the other, the oldest first.
+// A transaction that waits takes no handler's place. A younger one that holds what an older one has waited for (Config.Wound) gives
+// way: the transaction is aborted, and its client tries it again. For that the handler has to
+//   - implement InDoubt, and keep Branch.Keys with what it prepares, so that a restart locks them again;
+//   - answer Yes for a branch that is Isolated, also when it changes nothing;
+//   - run in one instance, or lock the keys in its store as well (LocksKeys): instances do not see each other's locks.
+//
+// docs/isolation.md says what holds then.
+//
 // A participant may be a node of a group, whose transactions find it by key (Config.Ownership; package router). Then it prepares
 // only for keys that the node owns, and votes no for others, so that the client asks again where they are now. What it
 // holds prepared keeps the node from handing the keys over; Ownership says how that survives a crash at each line.

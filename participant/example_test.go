@@ -123,3 +123,24 @@ func Example() {
 	// participant: <nil>
 	// coordinator: <nil>
 }
+
+// What a branch locks: the keys of its operations, and what its client locked for the transaction.
+func ExampleBranch_Keys() {
+	b := &participant.Branch{
+		Operations: []messages.Operation{
+			{Keys: []string{"account/7"}, Shared: []string{"rate/eur"}},
+			{Keys: []string{"account/1"}, Shared: []string{"account/7"}},
+		},
+		Locks: []messages.Lock{{Key: "printer", Token: "42"}},
+	}
+	for _, key := range b.Keys() {
+		fmt.Println(key.Name, key.Shared)
+	}
+	fmt.Println("isolated:", b.Isolated())
+	// Output:
+	// account/1 false
+	// account/7 false
+	// lock:printer false
+	// rate/eur true
+	// isolated: true
+}

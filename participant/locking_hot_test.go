@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package participant_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/coordinator"
+	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
+)
+
+// strongbox is a handler whose memory outlives its instances, and that knows who holds which key.
+type strongbox struct {
+	t        testing.TB
+	mu       sync.Mutex
+	prepared map[messages.ID][]participant.Key
+	over     map[messages.ID]bool
+	holders  map[string]messages.ID
+	counts   map[string]int
+	voids    int
+}
+
+func newStrongbox(t testing.TB) *strongbox {
+	return &strongbox{t: t, prepared: map[messages.ID][]participant.Key{}, over: map[messages.ID]bool{}, holders: map[string]messages.ID{}, counts: map[string]int{}}
+}
+
+func (s *strongbox) Prepare(_ context.Context, b *participant.Branch) (participant.Vote, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, again := s.prepared[b.Tx]; again || s.over[b.Tx] {
+		return participant.Yes, nil
+	}
+	for _, key := range b.Keys() {
+		if other, held := s.holders[key.Name]; held {
+			s.t.Errorf("%s is to be prepared with %v, which %s holds", b.Tx, key, other)
+		}
+		s.holders[key.Name] = b.Tx
+	}
+	s.prepared[b.Tx] = slices.Clone(b.Keys())
+	return participant.Yes, nil
+}
+
+func (s *strongbox) Commit(_ context.Context, tx messages.ID) error   { return s.end(tx, 1) }
+func (s *strongbox) Rollback(_ context.Context, tx messages.ID) error { return s.end(tx, 0) }
+
+func (s *strongbox) end(tx messages.ID, add int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys, prepared := s.prepared[tx]
+	if prepared && add == 0 {
+		s.voids++
+	}
+	for _, key := range keys {
+		s.counts[key.Name] += add
+		delete(s.holders, key.Name)
+	}
+	delete(s.prepared, tx)
+	s.over[tx] = true
+	return nil
+}
+
+func (s *strongbox) InDoubt(context.Context) (branches []participant.Prepared, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for tx, keys := range s.prepared {
+		branches = append(branches, participant.Prepared{Tx: tx, Keys: keys})
+	}
+	return branches, nil
+}
+
+// TestHotKeys has clients of several shards that all want the same few keys of two participants, in every order, while one
+// of these is stopped and started: no key is ever held twice, everybody who tries again gets through, and every key was
+// counted as often as it was committed.
+func TestHotKeys(t *testing.T) {
+	for _, shards := range []int{1, 8} {
+		t.Run(fmt.Sprint(shards, " shards"), func(t *testing.T) {
+			inBubble(t, func(w *world) { hotKeys(w, shards) })
+		})
+	}
+}
+
+func hotKeys(w *world, shards int) {
+	const clients, each, keys = 12, 8, 3
+	w.coordinate(coordinator.Config{Shards: shards})
+	boxes := map[string]*strongbox{"a": newStrongbox(w), "b": newStrongbox(w)}
+	w.join("a", boxes["a"])
+	b := w.join("b", boxes["b"])
+	client := w.client()
+	want := map[string]map[string]int{"a": {}, "b": {}}
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	committed := make(chan struct{}, clients*each)
+	for c := range clients {
+		running.Go(func() {
+			for n := range each {
+				at := map[string]string{"a": fmt.Sprint("key", (c+n)%keys), "b": fmt.Sprint("key", (c*n)%keys)}
+				err := client.Do(w.Context(), func(tx *assent.Tx) error {
+					for name, key := range at {
+						tx.Enlist(name, nil, assent.Keys(key))
+					}
+					return nil
+				}, assent.WithTimeout(time.Minute))
+				if err != nil {
+					w.Errorf("client %d: %v", c, err)
+				}
+				mu.Lock()
+				for name, key := range at {
+					want[name][key]++
+				}
+				mu.Unlock()
+				committed <- struct{}{}
+			}
+		})
+	}
+	for range clients {
+		receive(w, committed, "some commit")
+	}
+	b.end()
+	w.join("b", boxes["b"])
+	running.Wait()
+	for name, box := range boxes {
+		eventually(w, "everything is applied", func() bool {
+			box.mu.Lock()
+			defer box.mu.Unlock()
+			return len(box.prepared) == 0 && maps.Equal(box.counts, want[name])
+		})
+		w.Logf("%s: %d prepared branches were rolled back", name, box.voids)
+	}
+}
