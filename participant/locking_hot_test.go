@@ -4,8 +4,10 @@ package participant_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -102,13 +104,7 @@ func hotKeys(w *world, shards int) {
 		running.Go(func() {
 			for n := range each {
 				at := map[string]string{"a": fmt.Sprint("key", (c+n)%keys), "b": fmt.Sprint("key", (c*n)%keys)}
-				err := client.Do(w.Context(), func(tx *assent.Tx) error {
-					for name, key := range at {
-						tx.Enlist(name, nil, assent.Keys(key))
-					}
-					return nil
-				}, assent.WithTimeout(time.Minute))
-				if err != nil {
+				if err := persist(w, client, at); err != nil {
 					w.Errorf("client %d: %v", c, err)
 				}
 				mu.Lock()
@@ -133,5 +129,22 @@ func hotKeys(w *world, shards int) {
 			return len(box.prepared) == 0 && maps.Equal(box.counts, want[name])
 		})
 		w.Logf("%s: %d prepared branches were rolled back", name, box.voids)
+	}
+}
+
+// persist is client.Do with ids of the bubble's time: it tries again, with the age of the first attempt, as long as there is a conflict.
+func persist(w *world, client *assent.Client, at map[string]string) error {
+	var last *assent.Tx
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		tx := client.Begin(assent.WithID(newID()), assent.WithTimeout(time.Minute), assent.RetryOf(last))
+		for name, key := range at {
+			tx.Enlist(name, nil, assent.Keys(key))
+		}
+		err := tx.Commit(w.Context())
+		if !errors.Is(err, assent.ErrConflict) {
+			return err
+		}
+		last = tx
+		<-time.After(rand.N(pause)) // the bubble's
 	}
 }
