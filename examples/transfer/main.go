@@ -43,8 +43,8 @@ func transfer(server string) error {
 	defer client.Close()
 
 	tx := client.Begin()
-	tx.Enlist("bank-a", bank.Entry{Account: "alice", Cents: -500})
-	tx.Enlist("bank-b", bank.Entry{Account: "bob", Cents: 500})
+	tx.Enlist("bank-a", bank.Entry{Account: "alice", Cents: -500}, assent.Keys("account/alice"))
+	tx.Enlist("bank-b", bank.Entry{Account: "bob", Cents: 500}, assent.Keys("account/bob"))
 	var aborted *assent.AbortedError
 	switch err := tx.Commit(ctx); {
 	case err == nil:
