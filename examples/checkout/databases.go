@@ -44,7 +44,7 @@ func openStores(ctx context.Context, cfg config, dir string, out io.Writer) (s *
 
 func (s *stores) openOrders(ctx context.Context, dsn string, out io.Writer) error {
 	if dsn == "" {
-		server, err := databases.StartPostgres("")
+		server, err := databases.StartPostgres("") //nolint:contextcheck // it runs until it is closed
 		if err != nil {
 			return fmt.Errorf("orders are kept in PostgreSQL; name a database by -postgres, or have one to start: %w", err)
 		}
@@ -71,7 +71,7 @@ func (s *stores) openStock(ctx context.Context, stock, dir string, out io.Writer
 	case "sqlite":
 		fmt.Fprintln(out, "stock:    SQLite, a file")
 	case "", "mariadb":
-		server, missing := databases.StartMariaDB("")
+		server, missing := databases.StartMariaDB("") //nolint:contextcheck // as above
 		switch {
 		case missing == nil:
 			s.servers = append(s.servers, server)

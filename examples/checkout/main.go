@@ -71,7 +71,7 @@ func run(ctx context.Context, out io.Writer, cfg config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.close()) }() //nolint:contextcheck // also when ctx has ended
 	want := state{free: 10}
 	for _, chapter := range story {
 		fmt.Fprintf(out, "\n%s\n", chapter.what)

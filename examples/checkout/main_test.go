@@ -58,7 +58,11 @@ func TestCheckFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if err := s.check(ctx, io.Discard, state{free: 10}); err != nil {
 		t.Error(err)
 	}

@@ -40,7 +40,7 @@ type shop struct {
 // open starts the shop in a folder.
 func open(ctx context.Context, cfg config, dir string, out io.Writer) (s *shop, err error) {
 	s = &shop{provider: &Provider{payments: make(map[string]*charge), limits: map[string]int64{"4000-01": 20_000, "4000-02": 1_000}}}
-	defer func() {
+	defer func() { //nolint:contextcheck // also when ctx has ended
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
@@ -99,7 +99,7 @@ func (s *shop) start(ctx context.Context) error {
 	if err := s.run(running, "outbox", box); err != nil {
 		return err
 	}
-	s.client, err = assent.New(s.nc, assent.Config{})
+	s.client, err = assent.New(s.nc, assent.Config{}) //nolint:contextcheck // it lives until it is closed
 	return err
 }
 
