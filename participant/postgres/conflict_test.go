@@ -215,7 +215,7 @@ func TestKeysAreTakenBeforeTheSnapshot(t *testing.T) {
 // Locks of keys that share a number, or are named in both modes, are one, and exclusive.
 func TestKeyLocks(t *testing.T) {
 	t.Parallel()
-	keys := keyLocks([]participant.Key{{Name: "z"}, {Name: "a", Shared: true}, {Name: "lock:z"}, {Name: "a"}, {Name: "\x00ü"}})
+	keys := keyLocks("bank", []participant.Key{{Name: "z"}, {Name: "a", Shared: true}, {Name: "lock:z"}, {Name: "a"}, {Name: "\x00ü"}})
 	if len(keys) != 4 {
 		t.Fatalf("%v", keys)
 	}

@@ -23,11 +23,11 @@ type keyLock struct {
 	shared bool
 }
 
-// keyLocks are the locks of keys, each once, in the order in which everybody takes them.
-func keyLocks(keys []participant.Key) []keyLock {
+// keyLocks are the locks of a participant's keys (another one in the same database has its own), each once, in the order in which everybody takes them.
+func keyLocks(name string, keys []participant.Key) []keyLock {
 	locks := make([]keyLock, 0, len(keys))
 	for _, key := range keys {
-		sum := sha256.Sum256([]byte("assent:" + key.Name)) // of a text that an application's own advisory locks are not made of
+		sum := sha256.Sum256([]byte("assent:" + name + ":" + key.Name)) // of a text that an application's own advisory locks are not made of
 		locks = append(locks, keyLock{int64(binary.BigEndian.Uint64(sum[:])), key.Shared})
 	}
 	slices.SortFunc(locks, func(a, b keyLock) int {

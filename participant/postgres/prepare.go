@@ -108,7 +108,7 @@ func (s *Store) begin(ctx context.Context, b *participant.Branch) (*pgxpool.Conn
 
 // beginOn begins a transaction that has the branch's keys.
 func (s *Store) beginOn(ctx context.Context, conn *pgxpool.Conn, b *participant.Branch) (pgx.Tx, error) {
-	keys := keyLocks(b.Keys())
+	keys := keyLocks(s.cfg.Name, b.Keys())
 	before := s.snapshots && len(keys) > 0
 	if before {
 		if err := s.lockBefore(ctx, conn, keys); err != nil {
