@@ -32,4 +32,6 @@
 //
 // When banks come and go, accounts move with their partitions, from file to file (package handover). An account with a hold on
 // it never moves: its transaction ends where it began.
+//
+// Package pgbank is the same bank in PostgreSQL, where the database's prepared transactions are the holds.
 package bank

@@ -4,6 +4,10 @@
 //
 //	go run ./examples/bank/cmd -name bank-a -file bank-a.db -account alice=100000
 //
+// or with its accounts in PostgreSQL (package pgbank), where several banks may share a database:
+//
+//	go run ./examples/bank/cmd -name bank-a -postgres postgres://app@localhost/bank -account alice=100000
+//
 // or, with -group, one of several that share the accounts of a group. Accounts of a group are opened by -open, at whoever has
 // them:
 //
@@ -28,6 +32,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/examples/bank"
+	"github.com/assent-tx/assent/examples/bank/pgbank"
 	"github.com/assent-tx/assent/router"
 )
 
@@ -43,6 +48,7 @@ func run() error {
 	flag.StringVar(&cfg.Name, "name", "bank-a", "the participant's `name`")
 	flag.StringVar(&cfg.File, "file", "bank-a.db", "the `file` that holds the accounts")
 	flag.StringVar(&cfg.Group, "group", "", "the `group` whose accounts this bank shares with others (default: it has accounts of its own)")
+	postgres := flag.String("postgres", "", "the `DSN` of a PostgreSQL database that holds the accounts, instead of -file")
 	server := flag.String("server", cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), "the NATS server's `URL`")
 	own, shared := make(accounts), make(accounts)
 	flag.Func("account", "open an account of a bank of its own, as `name=cents`, unless it exists; may be repeated", own.set)
@@ -53,7 +59,9 @@ func run() error {
 		return errors.New("-account is for a bank of its own; accounts of a group are opened by -open")
 	case cfg.Group == "" && len(shared) > 0:
 		return errors.New("-open is for accounts of a group: name it by -group")
-	case cfg.Group == "":
+	case cfg.Group != "" && *postgres != "":
+		return errors.New("-postgres is for a bank of its own: accounts of a group move from file to file")
+	case cfg.Group == "" && *postgres == "":
 		if err := openAccounts(cfg.File, own); err != nil {
 			return err
 		}
@@ -67,6 +75,9 @@ func run() error {
 	defer nc.Close()
 	if len(shared) > 0 {
 		return openShared(ctx, nc, cfg.Group, shared)
+	}
+	if *postgres != "" {
+		return pgbank.Run(ctx, nc, pgbank.Config{Name: cfg.Name, DSN: *postgres, Log: cfg.Log}, own)
 	}
 	return bank.Run(ctx, nc, cfg)
 }
