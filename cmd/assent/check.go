@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -166,10 +165,7 @@ func (g *globals) configureCheck(f *checkFlags) (err error) {
 	}
 	c.Prefix = g.Prefix
 	if f.running {
-		if c.Flags, err = g.flagsAgain(); err != nil {
-			return err
-		}
-		c.Connect = g.connect
+		c.Flags, c.Connect = g.flagsAgain(), g.connect
 	}
 	if c.Exe, err = os.Executable(); err != nil {
 		return err
@@ -182,7 +178,7 @@ func (g *globals) configureCheck(f *checkFlags) (err error) {
 
 // flagsAgain are the flags by which a process of this program connects as this one does. What comes from the environment is not
 // among them: children do not get that.
-func (g *globals) flagsAgain() (flags []string, err error) {
+func (g *globals) flagsAgain() (flags []string) {
 	for _, f := range []struct{ name, value string }{
 		{"--server", g.Server}, {"--context", g.Context}, {"--creds", g.Creds}, {"--token-file", g.TokenFile},
 	} {
@@ -193,7 +189,7 @@ func (g *globals) flagsAgain() (flags []string, err error) {
 	if g.Creds == "" && g.TokenFile == "" && os.Getenv("NATS_CREDS") != "" && g.Context == "" {
 		flags = append(flags, "--creds", os.Getenv("NATS_CREDS"))
 	}
-	return flags, nil
+	return flags
 }
 
 // openHistory opens the file of --keep.
@@ -212,7 +208,7 @@ func (f *checkFlags) openHistory() (closeIt func() error, err error) {
 
 // checkFile checks a history.
 func (g *globals) checkFile(f *checkFlags) error {
-	var in io.Reader = g.in
+	in := g.in
 	if f.history != "-" {
 		file, err := os.Open(f.history)
 		if err != nil {

@@ -39,13 +39,19 @@ type trouble struct {
 	r      *rand.Rand
 	faults []fault
 	brief  bool
+	// ended counts the transactions that have ended.
+	ended func() int64
+	// between is how many must have ended since the last fault before the next one comes: or faults that come faster than this machine
+	// mends them would leave no load to suffer them.
+	between int64
+	after   int64 // so many had ended before the last fault
 
 	mu    sync.Mutex
 	count map[string]int
 }
 
-func newTrouble(cfg *Config, c *cluster) *trouble {
-	t := &trouble{every: cfg.Every, brief: cfg.brief, r: rand.New(rand.NewPCG(cfg.Seed, 0)), count: make(map[string]int)}
+func newTrouble(cfg *Config, c *cluster, ended func() int64) *trouble {
+	t := &trouble{every: cfg.Every, brief: cfg.brief, ended: ended, between: int64(cfg.Clients), r: rand.New(rand.NewPCG(cfg.Seed, 0)), count: make(map[string]int)}
 	add := func(kind, sort string, inject func(context.Context, *rand.Rand) (string, error)) {
 		if slices.Contains(cfg.Faults, kind) {
 			t.faults = append(t.faults, fault{kind + " " + sort, inject})
@@ -100,7 +106,7 @@ func (t *trouble) run(ctx context.Context, event func(string)) error {
 	}
 	for {
 		for _, i := range t.r.Perm(len(t.faults)) {
-			if !sleep(ctx, t.every/2+time.Duration(t.r.Int64N(int64(t.every)))) {
+			if !sleep(ctx, t.every/2+time.Duration(t.r.Int64N(int64(t.every)))) || !t.awaitLoad(ctx) {
 				return nil
 			}
 			said, err := t.faults[i].inject(ctx, t.r)
@@ -113,6 +119,19 @@ func (t *trouble) run(ctx context.Context, event func(string)) error {
 			event(said)
 		}
 	}
+}
+
+// standstill is how long there may be no load before the next fault comes all the same: a system that is stuck does not get
+// unstuck by being left alone.
+const standstill = 30 * time.Second
+
+// awaitLoad waits until the load has gone on since the last fault. It says whether ctx goes on.
+func (t *trouble) awaitLoad(ctx context.Context) bool {
+	timed, cancel := context.WithTimeout(ctx, standstill)
+	defer cancel()
+	_ = until(timed, func() bool { return t.ended() >= t.after+t.between }) // or the time is over
+	t.after = t.ended()
+	return ctx.Err() == nil
 }
 
 // all: each fault was injected.

@@ -94,7 +94,7 @@ func (c *cluster) check(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	defer client.Close() //nolint:contextcheck // it takes none: it ends what the client began
 	planner := newPlanner(c.cfg)
 	recorder := newRecorder(c.cfg.History, planner.start())
 	ear, err := listen(c.nc, recorder.fail)
@@ -136,7 +136,7 @@ func (c *cluster) check(ctx context.Context) (*Report, error) {
 
 // suffer runs the load while things go wrong.
 func (c *cluster) suffer(ctx context.Context, l *load, report *Report) error {
-	t := newTrouble(c.cfg, c)
+	t := newTrouble(c.cfg, c, l.ended.Load)
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	faulty, calm := context.WithCancel(ctx)

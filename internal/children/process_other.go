@@ -17,7 +17,7 @@ func terminate(p *os.Process) error { return p.Kill() }
 
 const graceful = false
 
-// CanPause: a process can be stopped where it is.
+// CanPause says that a process can be stopped where it is.
 const CanPause = false
 
 func pause(*os.Process) error { return errors.ErrUnsupported }

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// CanPause: a process can be stopped where it is.
+// CanPause says that a process can be stopped where it is.
 const CanPause = true
 
 func pause(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }

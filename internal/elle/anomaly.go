@@ -180,7 +180,7 @@ func (c *checker) intermediate(o *observation) {
 
 // lostAppends: a list was read after a transaction had ended that appended to it, and what it appended is not in any read.
 func (c *checker) lostAppends(key int32, l *lineage) {
-	reader := int32(nobody) // of the longest, who began last
+	reader := nobody // of the longest, who began last
 	for _, at := range l.readers {
 		o := &c.seen[at]
 		if len(o.list) == len(l.versions) && (reader == nobody || c.h.txs[o.tx].invoked > c.h.txs[reader].invoked) {

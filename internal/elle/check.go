@@ -37,7 +37,7 @@ type Report struct {
 	Truncated bool `json:"truncated,omitempty"`
 }
 
-// OK: no anomaly was found.
+// OK says that no anomaly was found.
 func (r *Report) OK() bool { return len(r.Counts) == 0 }
 
 // checker is one check under way.

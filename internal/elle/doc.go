@@ -32,7 +32,7 @@
 // # What it promises
 //
 // What it reports is an anomaly in every execution that explains the observations (soundness), provided that clients reported
-// what they saw. Whether there is a cycle at all is decided exactly, so the verdicts on strict serializability, serializability,
+// what they saw. Whether there is a cycle at all is decided exactly, so the verdicts on strict serializability and serializability,
 // read committed and read uncommitted are what the observed dependencies say. The search for the class of a cycle has a bound on its work, after which
 // Report.Truncated is set; then there may be more classes than reported. What nobody read is not known: a history has to end with
 // reads.

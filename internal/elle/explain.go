@@ -60,7 +60,7 @@ func meaning(length int) string {
 // why tells why a step holds between two transactions, by their names.
 func (c *checker) why(s step, from, to string) string {
 	e := s.edge
-	switch e.kind {
+	switch e.kind { //nolint:exhaustive // the others follow
 	case process:
 		return fmt.Sprintf("process %d had ended %s before it began %s.", c.h.txs[s.from].process, from, to)
 	case realtime:

@@ -139,12 +139,12 @@ func (s *Store) account(tx *bbolt.Tx, key string) (account, error) {
 // report tells what a branch in the file has read. One that is over has nothing to tell any more.
 func (s *Store) report(tx messages.ID) error {
 	var what told
-	var any bool
+	var some bool
 	err := s.file.View(func(file *bbolt.Tx) (err error) {
-		what, any, err = reads.Get(file, tx[:])
+		what, some, err = reads.Get(file, tx[:])
 		return err
 	})
-	if err != nil || !any {
+	if err != nil || !some {
 		return err
 	}
 	data, err := json.Marshal(Report{Tx: tx.String(), Reads: what.Reads})
