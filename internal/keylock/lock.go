@@ -106,20 +106,20 @@ func (l *lock) dequeue(w *want) {
 
 // review moves clear to where it has to be.
 func (l *lock) review(t *Table) {
-	clear := 0
+	free := 0
 	switch {
 	case l.exclusive > 0 || len(l.queue) == 0:
 	case l.queue[0].shared:
-		for clear = max(l.clear, 1); clear < len(l.queue) && l.queue[clear].shared; {
-			clear++
+		for free = max(l.clear, 1); free < len(l.queue) && l.queue[free].shared; {
+			free++
 		}
 	case len(l.holders) == 0:
-		clear = 1
+		free = 1
 	}
-	for ; l.clear < clear; l.clear++ {
+	for ; l.clear < free; l.clear++ {
 		t.unblock(l.queue[l.clear].branch)
 	}
-	for ; l.clear > clear; l.clear-- {
+	for ; l.clear > free; l.clear-- {
 		l.queue[l.clear-1].branch.blocked++
 	}
 }

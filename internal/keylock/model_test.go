@@ -34,7 +34,7 @@ func (a *modelBranch) conflicts(b *modelBranch) bool {
 		return true
 	}
 	for key, shared := range a.keys {
-		if other, both := b.keys[key]; both && !(shared && other) {
+		if other, both := b.keys[key]; both && (!shared || !other) {
 			return true
 		}
 	}

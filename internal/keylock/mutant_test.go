@@ -25,7 +25,7 @@ var mutants = []struct{ name, file, line, mutant, caught string }{
 	},
 	{
 		"a waiter that is not the first is lost when the first goes", "lock.go",
-		"clear < len(l.queue) && l.queue[clear].shared; {", "clear < min(1, len(l.queue)) && l.queue[clear].shared; {",
+		"free < len(l.queue) && l.queue[free].shared; {", "free < min(1, len(l.queue)) && l.queue[free].shared; {",
 		"TestTableModelProperty",
 	},
 	{

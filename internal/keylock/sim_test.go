@@ -83,13 +83,13 @@ type simBranch struct {
 }
 
 type attempt struct {
-	client            *simClient
-	id                messages.ID
-	shard             int
-	branches          []*simBranch
-	yes               int
-	decided, commits  bool
-	since, began, end int64
+	client           *simClient
+	id               messages.ID
+	shard            int
+	branches         []*simBranch
+	yes              int
+	decided, commits bool
+	since            int64
 }
 
 type simClient struct {
@@ -186,7 +186,7 @@ func (s *sim) begin(c *simClient) {
 
 func (s *sim) try(c *simClient) {
 	s.serial++
-	a := &attempt{client: c, shard: s.rnd.IntN(s.cfg.shards), began: s.now}
+	a := &attempt{client: c, shard: s.rnd.IntN(s.cfg.shards)}
 	binary.BigEndian.PutUint32(a.id[12:], s.serial)
 	shard := &s.shards[a.shard]
 	shard.stamped = max(s.now, shard.stamped+1)

@@ -277,7 +277,7 @@ func (s *shell) quiet() {
 		}
 	}
 	for tx, br := range s.b.branches {
-		if inDoubt := br.stored && br.outcome == messages.Undecided; !inDoubt || !(br.vote == messages.VoteYes || br.held && br.guarded) {
+		if inDoubt := br.stored && br.outcome == messages.Undecided; !inDoubt || (br.vote != messages.VoteYes && (!br.held || !br.guarded)) {
 			s.t.Fatalf("%s is in hand, and not in doubt: %+v", tx, br)
 		}
 		if br.wounded && br.vote == messages.VoteYes {
