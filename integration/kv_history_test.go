@@ -23,10 +23,8 @@ import (
 // checked for an order.
 type bucketWorld struct {
 	*cluster
-	kv *node
-	// further are instances that were started beside it.
-	further []*node
-	store   *kv.Client
+	kv    *node
+	store *kv.Client
 
 	mu      sync.Mutex
 	events  []elle.Event

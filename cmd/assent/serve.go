@@ -179,7 +179,7 @@ func (s *serving) coordinate(ctx context.Context, nc *nats.Conn, page *httpPage)
 		return s.explain(err)
 	case <-c.Ready():
 	}
-	buckets.start()
+	buckets.start(ctx)
 	defer buckets.stop()
 	if err := s.announce(); err != nil {
 		s.log.WithError(err).Warn("standard output")

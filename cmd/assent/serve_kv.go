@@ -53,13 +53,13 @@ func (s *serving) openKV(nc *nats.Conn) (*kvService, error) {
 	return k, nil
 }
 
-// start begins, and waits a moment until it takes part.
-func (k *kvService) start() {
+// start begins, and waits a moment until it takes part. It outlives the coordinator's context: what is open is to be decided before
+// both end.
+func (k *kvService) start(ctx context.Context) {
 	if k == nil {
 		return
 	}
-	// It outlives the coordinator's context: what is open is to be decided before both end.
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
 	k.end = end
 	go func() {
 		defer close(k.ended)

@@ -89,7 +89,7 @@ func (b *buckets) get(ctx context.Context, name string) (largest int, err error)
 // check tells why transactions cannot use a bucket.
 func check(name string, info *jetstream.StreamInfo) error {
 	c := &info.Config
-	fault := ""
+	var fault string
 	switch {
 	case c.Mirror != nil:
 		fault = "it is a mirror of " + strings.TrimPrefix(c.Mirror.Name, "KV_") + ": name that one"

@@ -115,8 +115,7 @@ func everything(ctx context.Context) (nc *nats.Conn, stop func()) {
 	<-p.Ready()
 	return nc, func() {
 		end()
-		<-ended
-		<-ended
+		_, _ = <-ended, <-ended
 		nc.Close()
 		_ = server.Close()
 		_ = os.RemoveAll(dir)

@@ -41,7 +41,7 @@ type found struct {
 // nothing: time, or an operator, has taken away what was there.
 func (f *found) nothing() bool { return f.revision == 0 || f.expired }
 
-// ErrNoBucket: there is no such bucket.
+// ErrNoBucket is of a bucket that does not exist.
 var ErrNoBucket = errors.New("there is no such bucket")
 
 // last asks the leader of a bucket's stream for a key's last record. The usual way, a direct get, may be answered by a replica or a

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/assent-tx/assent/internal/crash"
 	"github.com/assent-tx/assent/participant"
@@ -96,11 +97,11 @@ func locked(keys []participant.Key, d *demands) error {
 	for _, r := range d.refs {
 		name := KeyName(r.bucket, r.key)
 		_, written := d.changes[r]
-		i := slices.IndexFunc(keys, func(k participant.Key) bool { return k.Name == name })
+		i, found := slices.BinarySearchFunc(keys, name, func(k participant.Key, name string) int { return strings.Compare(k.Name, name) })
 		switch {
-		case i < 0 && written:
+		case !found && written:
 			return fmt.Errorf("key %s is written and not locked: the operation must name %q among its keys", r, name)
-		case i < 0:
+		case !found:
 			return fmt.Errorf("key %s is read and not locked: the operation must name %q among its shared keys", r, name)
 		case written && keys[i].Shared:
 			return fmt.Errorf("key %s is written and only locked as shared: the operation must name %q among its keys", r, name)

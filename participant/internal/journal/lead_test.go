@@ -28,7 +28,7 @@ func (f *fixture) lead(owner string, ttl time.Duration, work func(ctx context.Co
 	}()
 	f.t.Cleanup(func() {
 		cancel()
-		<-l.ended
+		_ = <-l.ended
 	})
 	return l
 }
