@@ -47,23 +47,25 @@ var ErrNoBucket = errors.New("there is no such bucket")
 // last asks the leader of a bucket's stream for a key's last record. The usual way, a direct get, may be answered by a replica or a
 // mirror that is behind. (A leader that was deposed a moment ago and does not know it yet may be behind as well; see the package's comment.)
 //
-// A request whose answer is lost (with a connection, or a server) is made again, until ctx ends; one that nobody takes (a stream has no
-// leader for a moment, a server has just started) for a few seconds.
+// A request whose answer is lost (with a connection, or a server) is made again, until ctx ends, or for half a minute where it has no
+// deadline; one that nobody takes (a stream has no leader for a moment, a server has just started) for a few seconds.
 func last(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
 		f, err := ask(ctx, nc, r)
 		nobody := errors.Is(err, jetstream.ErrJetStreamNotEnabled)
 		lost := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
-		if !lost && !nobody || nobody && time.Since(begun) > nobodyTime || !pause(ctx, attempt+2) {
+		waited := time.Since(begun)
+		if !lost && !nobody || lost && waited > lostTime || nobody && waited > nobodyTime || !pause(ctx, attempt+2) {
 			return f, err
 		}
 	}
 }
 
-// How long one request waits for its answer, and for how long one is made again that nobody takes.
+// How long one request waits for its answer, and for how long one is made again whose answer is lost, or that nobody takes.
 const (
 	askTime    = 2 * time.Second
+	lostTime   = 30 * time.Second
 	nobodyTime = 3 * time.Second
 )
 
@@ -72,7 +74,7 @@ func ask(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	// A value is JSON's business only if it is asked for by hand: names have no characters that need escapes.
-	msg, err := request(ctx, nc, "$JS.API.STREAM.MSG.GET.KV_"+r.bucket, []byte(`{"last_by_subj":"`+r.subject()+`"}`))
+	msg, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+r.bucket, []byte(`{"last_by_subj":"`+r.subject()+`"}`))
 	if errors.Is(err, nats.ErrNoResponders) {
 		err = jetstream.ErrJetStreamNotEnabled
 	}
@@ -116,25 +118,4 @@ func ask(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 		f.tx = id
 	}
 	return f, nil
-}
-
-const (
-	// askAgain is how long one request has. It changes nothing, so it may be sent again.
-	askAgain = 2 * time.Second
-	// maxAsked bounds it where ctx has no deadline: half a minute.
-	maxAsked = 15
-)
-
-// request asks again when no answer came: a connection that broke has lost it, or the request, and a context without a deadline would
-// wait for it for ever.
-func request(ctx context.Context, nc *nats.Conn, subject string, body []byte) (msg *nats.Msg, err error) {
-	for range maxAsked {
-		attempt, cancel := context.WithTimeout(ctx, askAgain)
-		msg, err = nc.RequestWithContext(attempt, subject, body)
-		cancel()
-		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return msg, err
-		}
-	}
-	return nil, err
 }
