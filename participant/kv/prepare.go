@@ -31,6 +31,9 @@ func (s *store) Prepare(ctx context.Context, b *participant.Branch) (participant
 	if err != nil {
 		return 0, err
 	}
+	if err := s.fence(ctx, b); err != nil {
+		return 0, err
+	}
 	writes, err := s.validate(ctx, d)
 	if err != nil {
 		return 0, err

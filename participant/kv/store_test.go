@@ -404,3 +404,33 @@ func TestEntryOfAnotherKind(t *testing.T) {
 		t.Error("committed")
 	}
 }
+
+// Who held a lock that others have held since is refused, also by the next instance; who holds it still is not.
+func TestFenced(t *testing.T) {
+	f := start(t)
+	s := f.store()
+	with := func(token string) *participant.Branch {
+		b := branch(writes(set("a", "x", token)))
+		b.Locks = []messages.Lock{{Key: "device/7", Token: token}}
+		return b
+	}
+	for _, token := range []string{"0002", "0002", "0003"} {
+		b := with(token)
+		f.wantVote(s, b, participant.Yes)
+		must(t, s.Commit(f.ctx(), b.Tx))
+	}
+	for _, name := range []string{"this", "the next"} {
+		if name == "the next" {
+			s = f.store()
+		}
+		if vote, err := s.Prepare(f.ctx(), with("0002")); !errors.Is(err, participant.ErrConflict) || !strings.Contains(err.Error(), "lock device/7: its token 0002 is older than 0003") {
+			t.Errorf("%s: %v, %v", name, vote, err)
+		}
+		f.wantVote(s, with("0003"), participant.Yes)
+	}
+	bad := with("0001")
+	bad.Locks[0].Key = "a b"
+	if _, err := f.store().Prepare(f.ctx(), bad); !errors.Is(err, participant.ErrRefused) {
+		t.Errorf("a key with a space: %v", err)
+	}
+}
