@@ -195,9 +195,11 @@ func TestStatementsOfABranch(t *testing.T) {
 	t.Cleanup(pool.Close)
 	d.pool = pool
 	s := d.store(nil)
-	warm := branch(transfer{"a", 1})
-	prepare(t, s, warm, participant.Yes)
-	must(t, s.Commit(t.Context(), warm.Tx))
+	for range 2 {
+		warm := branch(transfer{"a", 1}, transfer{"b", 1})
+		prepare(t, s, warm, participant.Yes)
+		must(t, s.Commit(t.Context(), warm.Tx))
+	}
 	want := func(what string, prefixes ...string) {
 		t.Helper()
 		got := log.take()
@@ -209,12 +211,12 @@ func TestStatementsOfABranch(t *testing.T) {
 	b := branch(transfer{"a", 1}, transfer{"b", 1})
 	prepare(t, s, b, participant.Yes)
 	gid := "assent:bank:" + b.Tx.String()
-	want("prepare", "BEGIN READ WRITE", "|", "stmtcache_", "|", "stmtcache_", "|", "assent_marker:bank:", `PARSE  "" "PREPARE TRANSACTION '`+gid, "", "|")
+	want("prepare", "stmtcache_", "stmtcache_", "|", "stmtcache_", "|", "assent_marker:bank:", `PARSE  "" "PREPARE TRANSACTION '`+gid, "", "|")
 	must(t, s.Commit(t.Context(), b.Tx))
 	want("commit", "COMMIT PREPARED '"+gid, "|")
 	b = keyed(branch(transfer{"a", 1}), []string{"k"}, []string{"l"})
 	prepare(t, s, b, participant.Yes)
-	want("with keys", "BEGIN", "|", "SELECT count(*) FROM (SELECT CASE", "|", "stmtcache_", "|", "assent_marker:bank:", "PARSE ", "", "|")
+	want("with keys", "BEGIN READ WRITE; SELECT count(*) FROM (SELECT CASE", "|", "stmtcache_", "|", "assent_marker:bank:", "PARSE ", "", "|")
 	must(t, s.Rollback(t.Context(), b.Tx))
 	want("rollback", "ROLLBACK PREPARED 'assent:bank:"+b.Tx.String(), "|")
 	s.cfg.Do = func(context.Context, pgx.Tx, *participant.Branch) error { return nil }

@@ -21,7 +21,7 @@ import (
 // (TestResourcesAreExhausted has the error where nothing can be mounted.)
 func TestDiskIsFull(t *testing.T) {
 	t.Parallel()
-	databases.SharedPostgres(t) // or the test is skipped
+	databases.SharedPostgres(t)                   // or the test is skipped
 	disk, err := os.MkdirTemp("", "assent-test-") //nolint:usetesting // within reach of the user nobody, which t.TempDir is not
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(disk)) })

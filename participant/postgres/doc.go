@@ -28,7 +28,7 @@
 //   - A prepared transaction that somebody ended by hand, against the outcome, or that was lost, is told as heuristic. What was
 //     ended by hand and as the outcome says, is not: then all is well.
 //   - Prepared transactions of anything else are never touched: others' names, names that resemble its own, other databases of the server.
-//   - A branch costs BEGIN (with its settings, in one message), the application's statements, one message with the marker and PREPARE TRANSACTION,
+//   - A branch costs the application's statements (BEGIN goes with the first one), one round trip for the marker and PREPARE TRANSACTION,
 //     and COMMIT PREPARED. Connections are the pool's, and go back after each of the two; one is always left for outcomes.
 //   - Keys of a branch (assent.Keys, assent.SharedKeys, Tx.Lock) are locked by advisory locks, which the prepared transaction holds until
 //     its outcome: also for other instances, and across a crash of both.

@@ -11,9 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -64,24 +61,24 @@ func forEach(locks []keyLock, function string) string {
 }
 
 // lock takes the keys' locks until the transaction ends, which for a prepared one is its outcome.
-func (s *Store) lock(ctx context.Context, tx pgx.Tx, keys []keyLock, before bool) error {
+//
+// A transaction that sees the database as it was at its first statement, and waits for a lock in that, would see what was before it had the
+// lock. So at these levels the session takes the locks before; the transaction takes them once more, and the session gives its own back.
+func (s *Store) lock(ctx context.Context, tx *branchTx, keys []keyLock) error {
+	if len(keys) == 0 {
+		return nil
+	}
 	text := forEach(keys, untilTransactionEnds)
-	if before {
-		text += "; " + forEach(keys, giveBack)
+	if s.snapshots {
+		before := "BEGIN ISOLATION LEVEL READ COMMITTED; " + s.sql.timeout + separator + forEach(keys, untilGivenBack) + "; COMMIT"
+		if _, err := tx.conn.Exec(ctx, before); err != nil {
+			tx.cut = tx.conn.IsClosed()
+			_ = tx.conn.Close(context.WithoutCancel(ctx)) // it may hold some: they end with the session, however that ends
+			return &failure{"locking keys", err}
+		}
+		text += separator + forEach(keys, giveBack)
 	}
 	if _, err := tx.Exec(ctx, text); err != nil {
-		return &failure{"locking keys", err}
-	}
-	return nil
-}
-
-// lockBefore takes the keys' locks for the session, before the transaction begins. One that sees the database as it was at its first
-// statement, and waits for a lock in that, would see what was before it had the lock. The transaction takes the locks
-// once more, and gives the session's back.
-func (s *Store) lockBefore(ctx context.Context, conn *pgxpool.Conn, keys []keyLock) error {
-	text := "BEGIN ISOLATION LEVEL READ COMMITTED; " + s.sql.timeout + "; " + forEach(keys, untilGivenBack) + "; COMMIT"
-	if _, err := conn.Exec(ctx, text); err != nil {
-		_ = conn.Conn().Close(context.WithoutCancel(ctx)) // it may hold some: they end with the session, however that ends
 		return &failure{"locking keys", err}
 	}
 	return nil

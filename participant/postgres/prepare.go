@@ -70,79 +70,54 @@ func (s *Store) attempts(ctx context.Context, b *participant.Branch) (participan
 	}
 }
 
-// attempt executes the branch once. The connection goes back when it is prepared, or undone.
-func (s *Store) attempt(ctx context.Context, b *participant.Branch) (participant.Vote, error) {
-	conn, tx, err := s.begin(ctx, b)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Release() // one that is in a transaction still is closed
-	vote, err := s.execute(ctx, conn.Conn(), tx, b)
-	if err != nil {
-		s.undo(ctx, conn)
-		return 0, err
-	}
-	return vote, nil
-}
-
-// begin begins a transaction, on a connection that works: after a restart of the database all that are pooled may be cut.
-func (s *Store) begin(ctx context.Context, b *participant.Branch) (*pgxpool.Conn, pgx.Tx, error) {
-	var err error
+// attempt executes the branch once, on a connection that works: after a restart of the database all that are pooled may be cut.
+func (s *Store) attempt(ctx context.Context, b *participant.Branch) (vote participant.Vote, err error) {
 	for range s.connections + 1 {
-		var conn *pgxpool.Conn
-		if conn, err = s.pool.Acquire(ctx); err != nil {
-			return nil, nil, &failure{"a connection", err}
-		}
-		var tx pgx.Tx
-		if tx, err = s.beginOn(ctx, conn, b); err == nil {
-			return conn, tx, nil
-		}
-		s.undo(ctx, conn)
-		conn.Release()
-		if !cut(err) || ctx.Err() != nil {
+		var broken bool
+		if vote, broken, err = s.attemptOn(ctx, b); !broken || ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, nil, err
+	return vote, err
 }
 
-// beginOn begins a transaction that has the branch's keys.
-func (s *Store) beginOn(ctx context.Context, conn *pgxpool.Conn, b *participant.Branch) (pgx.Tx, error) {
-	keys := keyLocks(s.cfg.Name, b.Keys())
-	before := s.snapshots && len(keys) > 0
-	if before {
-		if err := s.lockBefore(ctx, conn, keys); err != nil {
-			return nil, err
-		}
-	}
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{BeginQuery: s.sql.begin})
+// attemptOn executes the branch on one connection, which goes back when the transaction is prepared, or undone. It tells whether the connection
+// was found to be broken.
+func (s *Store) attemptOn(ctx context.Context, b *participant.Branch) (vote participant.Vote, broken bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, &failure{"beginning", err}
+		return 0, false, &failure{"a connection", err}
 	}
-	if len(keys) > 0 {
-		if err := s.lock(ctx, tx, keys, before); err != nil {
-			return nil, err
-		}
+	defer conn.Release() // one that is in a transaction still is closed
+	tx := &branchTx{conn: conn.Conn(), begin: s.sql.begin}
+	if vote, err = s.execute(ctx, tx, b); err != nil {
+		s.undo(ctx, conn)
 	}
-	return tx, nil
+	return vote, err != nil && tx.cut, err
 }
 
-// execute lets the application work, and prepares what it did.
-func (s *Store) execute(ctx context.Context, conn *pgx.Conn, tx pgx.Tx, b *participant.Branch) (participant.Vote, error) {
+// execute takes the keys, lets the application work, and prepares what it did.
+func (s *Store) execute(ctx context.Context, tx *branchTx, b *participant.Branch) (participant.Vote, error) {
+	if err := s.lock(ctx, tx, keyLocks(s.cfg.Name, b.Keys())); err != nil {
+		return 0, err
+	}
 	if err := s.fence(ctx, tx, b); err != nil {
 		return 0, err
 	}
-	if err := s.cfg.Do(ctx, &guarded{tx}, b); err != nil {
+	if err := s.cfg.Do(ctx, tx, b); err != nil {
 		return 0, err
 	}
-	switch conn.PgConn().TxStatus() {
+	if err := tx.open(ctx); err != nil { // if there was no statement
+		return 0, &failure{"beginning", err}
+	}
+	switch tx.conn.PgConn().TxStatus() {
 	case 'T':
 	case 'E':
 		return 0, errors.New("postgres: Config.Do gave nil, though a statement of it had failed: its error is the branch's")
 	default:
 		return 0, participant.Refuse(errors.New("postgres: Config.Do ended the transaction, which only the outcome may: what it did may be committed"))
 	}
-	return s.finish(ctx, conn, b)
+	return s.finish(ctx, tx.conn, b)
 }
 
 // finish writes the marker, last, so that it waits as little as possible and for as little; and prepares the transaction. Both go in

@@ -168,6 +168,19 @@ func TestWhatDoMustNot(t *testing.T) {
 	if n := d.balance("a"); n != 2 {
 		t.Fatalf("balance %d", n)
 	}
+	calls := 0
+	do = func(ctx context.Context, tx pgx.Tx) error { // the first statement is never sent, and the application goes on
+		calls++
+		if _, err := tx.Exec(ctx, "UPDATE accounts SET balance = $1", struct{}{}); err == nil {
+			return errors.New("no error")
+		}
+		_, err := tx.Exec(ctx, "UPDATE accounts SET balance = $1", 3)
+		return err
+	}
+	refuse(t, s, branch(transfer{}), nil, participant.ErrRefused)
+	if n := d.balance("a"); n != 2 || calls != 1 {
+		t.Fatalf("balance %d after %d calls: a statement ran outside of the transaction", n, calls)
+	}
 	if n := s.pool.Stat().AcquiredConns(); n != 0 {
 		t.Fatalf("%d connections were not given back", n)
 	}
@@ -301,5 +314,89 @@ func TestWatermark(t *testing.T) {
 	want("z", 5)
 	if err := s.SetWatermark(t.Context(), "log-0", "z", 1<<63); err == nil {
 		t.Fatal("a sequence that a bigint cannot hold was kept")
+	}
+}
+
+// Whatever the first statement is, it is in the transaction, and so is everything that pgx's own can do.
+func TestTheTransactionOfDo(t *testing.T) {
+	t.Parallel()
+	d := newBank(t, nil)
+	for name, do := range map[string]func(ctx context.Context, tx pgx.Tx) error{
+		"Exec": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE accounts SET balance = $1", 1)
+			return err
+		},
+		"Exec of several": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "SELECT 1; UPDATE accounts SET balance = 1")
+			return err
+		},
+		"Exec with a mode": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE accounts SET balance = $1", pgx.QueryExecModeExec, 1)
+			return err
+		},
+		"Exec with names": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE accounts SET balance = @n", pgx.NamedArgs{"n": 1})
+			return err
+		},
+		"Query": func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, "UPDATE accounts SET balance = $1 RETURNING id", 1)
+			if err != nil {
+				return err
+			}
+			_, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		},
+		"QueryRow": func(ctx context.Context, tx pgx.Tx) error {
+			var id string
+			return tx.QueryRow(ctx, "UPDATE accounts SET balance = $1 WHERE id = 'a' RETURNING id", 1).Scan(&id)
+		},
+		"SendBatch": func(ctx context.Context, tx pgx.Tx) error {
+			batch := &pgx.Batch{}
+			batch.Queue("UPDATE accounts SET balance = $1", 1)
+			return tx.SendBatch(ctx, batch).Close()
+		},
+		"CopyFrom": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"accounts"}, []string{"id", "balance"}, pgx.CopyFromRows([][]any{{"copied", 1}}))
+			return err
+		},
+		"Prepare": func(ctx context.Context, tx pgx.Tx) error {
+			if _, err := tx.Prepare(ctx, "mine", "UPDATE accounts SET balance = $1"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "mine", 1)
+			return err
+		},
+		"Begin": func(ctx context.Context, tx pgx.Tx) error {
+			sub, err := tx.Begin(ctx)
+			if err != nil {
+				return err
+			}
+			if _, err := sub.Exec(ctx, "UPDATE accounts SET balance = 1"); err != nil {
+				return err
+			}
+			return sub.Commit(ctx)
+		},
+		"Conn": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Conn().Exec(ctx, "UPDATE accounts SET balance = 1")
+			return err
+		},
+		"LargeObjects": func(ctx context.Context, tx pgx.Tx) error {
+			objects := tx.LargeObjects()
+			_, err := objects.Create(ctx, 0)
+			return err
+		},
+	} {
+		s := d.store(func(cfg *Config) {
+			cfg.Do = func(ctx context.Context, tx pgx.Tx, _ *participant.Branch) error { return do(ctx, tx) }
+		})
+		b := branch(transfer{})
+		if vote, err := s.Prepare(t.Context(), b); vote != participant.Yes || err != nil {
+			t.Errorf("%s: %v, %v", name, vote, err)
+			continue
+		}
+		must(t, s.Rollback(t.Context(), b.Tx))
+		if n := d.balance("a") + d.number("SELECT count(*) FROM accounts") + d.number("SELECT count(*) FROM pg_largeobject_metadata"); n != 102 {
+			t.Errorf("%s was not in the transaction", name)
+		}
 	}
 }
