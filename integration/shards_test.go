@@ -54,9 +54,12 @@ func TestOnlyTheShareMoves(t *testing.T) {
 			spans := p.end()
 			dead := killed.wait(spans)
 			for what, m := range map[string]*moves{"who comes": joined, "who stops": stopped} {
-				if planned := m.wait(spans); planned >= dead {
+				switch planned := m.wait(spans); {
+				case m.lost: // on a machine so busy that a lease is lost, shards move as from the dead, too
+					t.Logf("at most %v for one transfer with %s, when leases were lost", planned.Round(time.Millisecond), what)
+				case planned >= dead:
 					t.Errorf("a client waited %v for %s, and %v for one that was killed", planned, what, dead)
-				} else {
+				default:
 					t.Logf("at most %v for one transfer with %s, %v with one that was killed", planned.Round(time.Millisecond), what, dead.Round(time.Millisecond))
 				}
 			}
