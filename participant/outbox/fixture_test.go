@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // wait is how long a test waits for what must happen.
-const wait = time.Minute
+const wait = 3 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()
