@@ -28,7 +28,9 @@ func (f *fixture) lead(owner string, ttl time.Duration, work func(ctx context.Co
 	}()
 	f.t.Cleanup(func() {
 		cancel()
-		_ = <-l.ended
+		if err := <-l.ended; err != nil {
+			f.t.Error(err)
+		}
 	})
 	return l
 }
