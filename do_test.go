@@ -94,7 +94,12 @@ func TestDoEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, _ := assent.Unconnected(time.Hour)
 			calls, commits := 0, 0
-			err := client.DoWith(t.Context(), func(*assent.Tx) error { calls++; return c.function },
+			err := client.DoWith(t.Context(), func(*assent.Tx) error {
+				if calls++; calls > 3 {
+					return errors.New("it is called again and again")
+				}
+				return c.function
+			},
 				func(*assent.Tx, context.Context) error { commits++; return c.commit })
 			for _, want := range c.want {
 				if !errors.Is(err, want) {
