@@ -45,6 +45,9 @@ func TestWorkload(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	wait := l.load(ctx, w.client(), 6, 1<<30)
+	if testing.Short() {
+		*rounds = min(*rounds, 2)
+	}
 	for round := range *rounds {
 		before := l.done()
 		eventually(t, "transactions commit", func() bool { return l.done() >= before+10 })
