@@ -35,7 +35,7 @@ func run(ctx context.Context, out io.Writer, accounts int, while time.Duration) 
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	defer func() { err = errors.Join(err, c.stop(), os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, c.stop(), os.RemoveAll(dir)) }() //nolint:contextcheck // also when ctx has ended
 	s := &story{cluster: c, out: out, while: while, load: &load{client: c.client, accounts: accounts, notes: accounts / 2}}
 	return s.tell(ctx)
 }

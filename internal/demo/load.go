@@ -31,7 +31,7 @@ func (c *cluster) load(ctx context.Context, cfg *Config) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
+	defer client.Close() //nolint:contextcheck // also when ctx has ended
 	l := &load{client: client, pace: newPace(), script: c.scene.script(c)}
 	l.transfers = make([]transfer, l.script.most(cfg))
 	total := int64(len(c.scene.places())) * openingBalance
