@@ -30,10 +30,13 @@ type Client struct {
 	client *assent.Client
 	nc     *nats.Conn
 	name   string
+	// directs is how keys are read at first. What met another transaction is read from the leaders when it is tried again.
+	directs directs
 }
 
 // NewClient gives a client that reads by a connection and submits by a client of Assent's. Both stay the caller's. The connection needs
-// the permission to publish to $JS.API.STREAM.MSG.GET.KV_<bucket> for the buckets that it reads.
+// the permission to publish to $JS.API.STREAM.MSG.GET.KV_<bucket> for the buckets that it reads, and should have that to publish to
+// $JS.API.DIRECT.GET.KV_<bucket>.>, by which reads cost less: without it, one read a minute and bucket waits for half a second.
 func NewClient(client *assent.Client, nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 	if cfg.Participant == "" {
 		cfg.Participant = DefaultName
@@ -59,9 +62,10 @@ func NewClient(client *assent.Client, nc *nats.Conn, cfg ClientConfig) (*Client,
 //
 // A transaction names at most 1024 keys, and is at most 256 KiB with its values (in base64).
 func (c *Client) Txn(ctx context.Context, f func(tx *Tx) error, options ...assent.TxOption) error {
-	idle := false
+	idle, again := false, false
 	err := c.client.Do(ctx, func(outer *assent.Tx) error {
 		tx := c.Begin(outer)
+		tx.newest, again = again, true
 		if err := f(tx); err != nil {
 			return c.verify(ctx, tx, err)
 		}
@@ -121,6 +125,8 @@ type Tx struct {
 	known  map[ref]*known
 	order  []ref
 	others bool
+	// newest: reads are the leaders', since those of an attempt before were not up to date.
+	newest bool
 }
 
 // known is what a transaction knows of a key.
@@ -152,7 +158,7 @@ func (tx *Tx) Get(ctx context.Context, bucket, key string) (Entry, error) {
 		return Entry{}, err
 	}
 	if !k.written && !k.read {
-		if k.found, err = last(ctx, tx.client.nc, r); err != nil {
+		if k.found, err = tx.last(ctx, r); err != nil {
 			return Entry{}, fmt.Errorf("kv: %w", err)
 		}
 		k.read = true
@@ -167,6 +173,13 @@ func (tx *Tx) Get(ctx context.Context, bucket, key string) (Entry, error) {
 		return Entry{}, fmt.Errorf("kv: key %s: %w", r, ErrKeyNotFound)
 	}
 	return e, nil
+}
+
+func (tx *Tx) last(ctx context.Context, r ref) (found, error) {
+	if tx.newest {
+		return last(ctx, tx.client.nc, r)
+	}
+	return tx.client.directs.read(ctx, tx.client.nc, r)
 }
 
 // Put writes a value, when the transaction commits. If the key was not read, whatever it has then is overwritten.

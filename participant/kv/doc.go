@@ -25,6 +25,9 @@
 //
 // # How
 //
+// Get reads a key by a direct get, which any replica or mirror may answer, perhaps with what is old; or from the leader of the bucket's stream,
+// where there are none, and when a transaction is tried again. It need not be right: everything that was read is validated.
+//
 // The keys of a transaction are locked at the participant (the SDK's strict two-phase locking) from before its prepare until its
 // outcome is applied: what is read shared, what is written exclusively. One instance of the participant works at a time; that it does is
 // proven by its journal, a stream with one writer, with everything that it answers.

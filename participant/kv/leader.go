@@ -112,10 +112,15 @@ func ask(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 	if err != nil {
 		return found{}, fmt.Errorf("key %s: the headers of its revision %d: %w", r, m.Sequence, err)
 	}
+	f.describe(h)
+	return f, nil
+}
+
+// describe takes what the headers of a record say of it.
+func (f *found) describe(h nats.Header) {
 	f.expired = h.Get(jetstream.MarkerReasonHeader) == "MaxAge"
 	f.gone = h.Get(operationHeader) != "" || h.Get(jetstream.MarkerReasonHeader) != ""
 	if id, err := messages.ParseID(h.Get(TxHeader)); err == nil { // another text is a foreign writer's
 		f.tx = id
 	}
-	return f, nil
 }
