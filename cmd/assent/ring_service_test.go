@@ -32,12 +32,16 @@ func newScripted(t *testing.T) *scripted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect(server.URL())
+	closed := make(chan struct{})
+	nc, err := nats.Connect(server.URL(), nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		nc.Close()
+		if err := nc.Drain(); err != nil { // who asked may be gone before its answer is on its way
+			t.Error(err)
+		}
+		<-closed
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
