@@ -24,6 +24,8 @@ const (
 	postgresAtLeast  = 0.7
 	// postgresConns is the size of each pool: of connections enough for every client of the yardstick, and for every call of a participant.
 	postgresConns = 64
+	// postgresLockTimeout, in milliseconds, is the Store's: connections that have it save a statement a branch (docs/stores.md). Nothing here waits so long.
+	postgresLockTimeout = "2000"
 )
 
 // postgresTables are what both contenders work on. A transfer changes an account and adds an entry, in each of two databases.
@@ -118,6 +120,7 @@ func openPool(ctx context.Context, c *cluster, dsn string) (*pgxpool.Pool, error
 		return nil, err
 	}
 	config.MaxConns = postgresConns
+	config.ConnConfig.RuntimeParams["lock_timeout"] = postgresLockTimeout
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
