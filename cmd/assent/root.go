@@ -52,7 +52,7 @@ func newRootCommand(g *globals, started *bool) *cobra.Command {
 		Short: "Atomic transactions across services, over NATS",
 		Long: `Assent makes an operation that spans several services atomic: every participant applies it, or none does.
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the transaction aborted, 4 its outcome is unknown.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the transaction aborted, 4 its outcome is unknown, 5 an isolation anomaly (check).
 With --json a command prints one JSON object on standard output, errors included, and everything else on standard error.`,
 		Example: `  assent demo                      # see it work while processes are killed
   assent serve                     # a coordinator and its NATS server, on 127.0.0.1:4222
