@@ -81,6 +81,7 @@ const look = 5 * time.Millisecond
 // end shuts everything, and waits for what is in hand and for hooks that run. The session ends after it: until then nobody takes
 // over.
 func (r *nodeRun) end(requests *requests) error {
+	r.linger()
 	if r.leaving.timer != nil {
 		r.leaving.timer.Stop()
 	} else { // it failed, or is cut off
@@ -114,6 +115,22 @@ func (r *nodeRun) end(requests *requests) error {
 		return r.failed
 	}
 	return fmt.Errorf("router: %w: node %s of group %s: %s", ErrNotDrained, r.n.cfg.Name, r.n.cfg.Group, strings.Join(left, "; "))
+}
+
+// lingerTime is how long a node stays that has handed everything over, at the most; it is a quarter of its session's TTL.
+const lingerTime = time.Second
+
+// linger stays for the prepares of those who routed by an older ring and are on their way: the node answers that it owns nothing, and they are
+// tried again elsewhere. Its participant ends when Run does, and after that nobody would answer them until they time out.
+func (r *nodeRun) linger() {
+	record := r.h.Record()
+	handedOver := r.failed == nil && r.leaving.begun && r.term != nil && !r.gone && record != nil && record.Kind == handoff.HandOff && r.kept() == 0
+	if !handedOver || !r.n.claims.hasParticipant() {
+		return
+	}
+	ctx, cancel := context.WithDeadline(r.work, r.leaving.deadline)
+	defer cancel()
+	pause(ctx, min(r.n.cfg.TTL/4, lingerTime))
 }
 
 // unreleased says what was not handed over, and why.

@@ -22,8 +22,16 @@ type claims struct {
 	// part; arrived is closed while none is.
 	expected, coming int
 	arrived          chan struct{}
+	// any: the node has, or had, a participant.
+	any bool
 	// recalled are the branches that were prepared before the process began. While there is one, nothing is released.
 	recalled map[messages.ID]struct{}
+}
+
+func (c *claims) hasParticipant() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.any
 }
 
 // claim is one branch's. All of holds are given back together, but only those from current on count for asking the handler:
@@ -68,6 +76,7 @@ func (c *claims) count() (holds, branches int) {
 // not join the group until TakesPart was. A participant calls it when it is made, which is before Run.
 func (n *Node) Expect() {
 	n.claims.mu.Lock()
+	n.claims.any = true
 	n.claims.expected++
 	if n.claims.coming++; n.claims.coming == 1 {
 		n.claims.arrived = make(chan struct{})
