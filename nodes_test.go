@@ -34,6 +34,8 @@ type ring struct {
 	closed             bool
 	// asked is called with the number of each call of Routes, from 1, before it is answered.
 	asked func(n int)
+	// waits is told of each wait for a ring that is newer than an epoch.
+	waits chan uint64
 	calls int
 }
 
@@ -70,10 +72,13 @@ func (r *ring) After(ctx context.Context, _ string, incarnation, epoch uint64) e
 	for {
 		r.mu.Lock()
 		newer := r.incarnation > incarnation || (r.incarnation == incarnation && r.epoch > epoch)
-		changed := r.changed
+		changed, waits := r.changed, r.waits
 		r.mu.Unlock()
 		if newer {
 			return nil
+		}
+		if waits != nil {
+			waits <- epoch
 		}
 		select {
 		case <-changed:

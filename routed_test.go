@@ -234,14 +234,15 @@ func vote(t *testing.T, nc *nats.Conn, tx assent.ID, v *messages.VoteRecord, par
 func TestMovingIsWaitedFor(t *testing.T) {
 	r := newRouted(t)
 	r.ring.change(func() { r.ring.moving["k2"] = true })
-	looked := make(chan int, 100)
-	r.ring.asked = func(n int) { looked <- n }
+	waits := make(chan uint64, 100)
+	r.ring.waits = waits
 	tx := begin(r.client)
 	outcome := make(chan error, 1)
 	go func() { outcome <- tx.Commit(patient(t)) }()
-	receive(t, looked, "the first look at the ring")
+	first := receive(t, waits, "the first wait for a newer ring")
 	r.ring.change(func() {}) // newer, and still moving
-	receive(t, looked, "the second look at the ring")
+	for receive(t, waits, "the second wait for a newer ring") == first {
+	}
 	if _, err := r.client.Outcome(patient(t), tx.ID()); !errors.Is(err, assent.ErrNotFound) {
 		t.Errorf("while a key is moving: %v, want that nothing was submitted", err)
 	}
