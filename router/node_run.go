@@ -46,6 +46,8 @@ const announceAgain = 10 * time.Second
 // owns, in kind Instant it only says that it goes, in kind Data it keeps what it owns for the process that comes after it. In
 // every kind it lets what is in hand end, and then its session. A participant of the node goes on running until Run has
 // returned: a branch that is prepared and not settled keeps its partitions from being handed over.
+// When it has handed everything over, a node that has one stays for a quarter of its TTL, a second at most, and answers those who
+// routed by an older ring that their keys have moved.
 //
 // It makes the group if there is none, waits for NATS, and for another process of the node to end, and outlives every
 // disconnection; when its session is lost it acts for nothing until it has another one and the ring names that.
