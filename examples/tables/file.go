@@ -13,7 +13,8 @@ import (
 
 // File is a bbolt file whose changes share commits, each of which is one sync of the disk. It is safe for concurrent use.
 type File struct {
-	db *bbolt.DB
+	db       *bbolt.DB
+	patience time.Duration // of Join
 
 	committing sync.Mutex // held by whoever commits
 
@@ -57,7 +58,7 @@ func Open(path string, options *bbolt.Options, names ...string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
 	}
-	return &File{db: db}, nil
+	return &File{db: db, patience: joinTime}, nil
 }
 
 // Close closes the file. What was answered is in it.
@@ -81,15 +82,15 @@ func (f *File) Update(do func(w *Writer) error) error {
 }
 
 const (
-	// joinTime is how long a change waits for a commit that it can join. A sync takes about as long.
-	joinTime = 2 * time.Millisecond
+	// joinTime is how long a change waits for a commit that it can join. The commits of a busy file come faster.
+	joinTime = 5 * time.Millisecond
 	// gatherTime is how long a commit that had to wait for another one waits for what that one held up: batches that are prepared
 	// and batches that are finished come by turns, and so they share a commit.
 	gatherTime = 200 * time.Microsecond
 )
 
-// Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in two milliseconds. It
-// is for small changes that come many at once, beside a load that has its own commits.
+// Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in five milliseconds. It
+// is for changes that nobody waits for, and for small ones that come many at once, beside a load that has its own commits.
 func (f *File) Join(do func(w *Writer) error) error {
 	c := newChange(do)
 	f.mu.Lock()
@@ -97,7 +98,7 @@ func (f *File) Join(do func(w *Writer) error) error {
 	first := len(f.waiting) == 1
 	f.mu.Unlock()
 	if first {
-		time.AfterFunc(joinTime, f.commit)
+		time.AfterFunc(f.patience, f.commit)
 	}
 	return <-c.done
 }

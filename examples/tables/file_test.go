@@ -25,6 +25,19 @@ func (f *File) commits(t *testing.T) (id int) {
 	return id
 }
 
+// gathered waits until so many changes wait for a commit.
+func (f *File) gathered(want int) {
+	for {
+		f.mu.Lock()
+		got := len(f.waiting)
+		f.mu.Unlock()
+		if got >= want {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // While a commit is under way changes gather, and then share one; of these, one that fails before it writes fails alone.
 func TestJoin(t *testing.T) {
 	f := open(t).file
@@ -57,14 +70,7 @@ func TestJoin(t *testing.T) {
 			}
 		})
 	}
-	gathered := func() int {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return len(f.waiting)
-	}
-	for gathered() < many {
-		runtime.Gosched()
-	}
+	f.gathered(many)
 	close(end)
 	running.Wait()
 	if got := f.commits(t) - before; got != 2 {

@@ -5,6 +5,7 @@ package tables
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -29,25 +30,29 @@ type Journal[T any] struct {
 	Remember time.Duration
 
 	file *File
+
+	mu sync.Mutex
+	// keyed are prepared branches that have keys, for which others may wait. It only says how soon an outcome is applied: one that it
+	// does not know, after a restart, is applied a little later.
+	keyed map[messages.ID]struct{}
 }
 
 // JournalBuckets are the buckets that a journal needs.
 func JournalBuckets() []string {
-	return []string{preparedBucket, finished.Name, sweeping.Name, watermarks.Name}
+	return []string{preparedBucket, finished.Name, expiringBucket, watermarks.Name}
 }
 
 const preparedBucket = "prepared"
 
 var (
 	finished   = Table[finishedBranch]{"finished"}
-	sweeping   = Table[struct{}]{"sweeping"} // when each finished transaction may be forgotten, earliest first
 	watermarks = Table[watermark]{"watermarks"}
 )
 
 // preparedBranch is one that waits for its outcome.
 type preparedBranch[T any] struct {
 	What    T                 `json:"what"`
-	Expires time.Time         `json:"expires"`
+	Expires int64             `json:"expires"` // Unix time, s, rounded up
 	Keys    []participant.Key `json:"keys,omitempty"`
 }
 
@@ -63,7 +68,9 @@ type watermark struct {
 }
 
 // NewJournal is the journal of a file that has the JournalBuckets.
-func NewJournal[T any](file *File) *Journal[T] { return &Journal[T]{file: file} }
+func NewJournal[T any](file *File) *Journal[T] {
+	return &Journal[T]{file: file, keyed: make(map[messages.ID]struct{})}
+}
 
 func (j *Journal[T]) prepared() Table[preparedBranch[T]] {
 	return Table[preparedBranch[T]]{preparedBucket}
@@ -103,21 +110,38 @@ func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Wri
 	if vote != participant.Yes || err != nil {
 		return vote, err
 	}
-	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires, b.Keys()})
+	keys := b.Keys()
+	if len(keys) > 0 {
+		j.mu.Lock()
+		j.keyed[b.Tx] = struct{}{}
+		j.mu.Unlock()
+	}
+	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires.Unix() + 1, keys})
 }
 
 // Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
 // error and changes nothing. After an error nothing was applied, and all are asked again.
+//
+// Nobody waits for an outcome that frees no key, so such outcomes join the commit of the next prepares: under load that is every
+// other sync saved.
 func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Writer, tx messages.ID, what T, commit bool) error) []error {
 	errs := make([]error, len(outcomes))
-	err := j.file.Update(func(w *Writer) error {
+	change := j.file.Join
+	if j.freesKeys(outcomes) {
+		change = j.file.Update
+	}
+	err := change(func(w *Writer) error {
+		ended := make(map[int64][]byte)
 		for _, o := range outcomes {
-			if err := j.finish(w, o, finish); err != nil {
+			if err := j.finish(w, o, finish, ended); err != nil {
 				return err
 			}
 		}
-		if w.writes == 0 {
+		if len(ended) == 0 {
 			return nil
+		}
+		if err := expire(w, ended); err != nil {
+			return err
 		}
 		return sweep(w, time.Now(), 2*len(outcomes)) // more than were added, so that it catches up
 	})
@@ -129,7 +153,24 @@ func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Write
 	return errs
 }
 
-func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Writer, messages.ID, T, bool) error) error {
+// freesKeys tells whether any of the outcomes frees keys.
+func (j *Journal[T]) freesKeys(outcomes []participant.Outcome) (found bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.keyed) == 0 {
+		return false
+	}
+	for _, o := range outcomes {
+		if _, keyed := j.keyed[o.Tx]; keyed {
+			delete(j.keyed, o.Tx)
+			found = true
+		}
+	}
+	return found
+}
+
+// finish applies one outcome, and adds the transaction to those that may be forgotten at the same second.
+func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Writer, messages.ID, T, bool) error, ended map[int64][]byte) error {
 	branch, ok, err := j.prepared().Get(w.Tx, o.Tx[:])
 	if err != nil || !ok {
 		return err
@@ -140,10 +181,9 @@ func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Write
 	if err := j.prepared().Remove(w, o.Tx[:]); err != nil {
 		return err
 	}
-	if err := finished.Put(w, o.Tx[:], finishedBranch{o.Commit}); err != nil {
-		return err
-	}
-	return sweeping.Put(w, sweepKey(branch.Expires.Add(j.Remember), o.Tx), struct{}{})
+	forget := branch.Expires + int64((j.Remember+time.Second-1)/time.Second)
+	ended[forget] = append(ended[forget], o.Tx[:]...)
+	return finished.Put(w, o.Tx[:], finishedBranch{o.Commit})
 }
 
 // InDoubt implements participant.InDoubt: the branches that are prepared here and wait for their outcome, with their keys.

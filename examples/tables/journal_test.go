@@ -98,3 +98,52 @@ func TestWhoFailsAlone(t *testing.T) {
 		}
 	}
 }
+
+// Outcomes that free no key wait for the commit of the next prepares, so that both are one sync; one that frees a key does not.
+func TestOutcomesJoinPrepares(t *testing.T) {
+	j := open(t)
+	j.file.patience = time.Hour
+	first, next, keyed := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
+	keyed.Operations = []messages.Operation{{Keys: []string{"one"}}}
+	j.Prepare([]*participant.Branch{first, keyed}, yes)
+	before := j.file.commits(t)
+	ended := make(chan []error, 1)
+	go func() { ended <- j.Finish([]participant.Outcome{{Tx: first.Tx, Commit: true}}, keep) }()
+	j.file.gathered(1)
+	j.Prepare([]*participant.Branch{next}, yes)
+	if err := errors.Join(<-ended...); err != nil {
+		t.Error(err)
+	}
+	if got := j.file.commits(t) - before; got != 1 {
+		t.Errorf("%d commits of an outcome and a prepare, want 1", got)
+	}
+	if err := errors.Join(j.Finish([]participant.Outcome{{Tx: keyed.Tx, Commit: true}}, keep)...); err != nil { // or it takes an hour
+		t.Error(err)
+	}
+	j.wantFinished(t, 2)
+}
+
+// What one commit finished is forgotten together, but each not before it has expired.
+func TestSweepIsNotEarly(t *testing.T) {
+	j := open(t)
+	j.file.patience = time.Millisecond
+	now := time.Now()
+	var outcomes []participant.Outcome
+	for _, expires := range []time.Duration{0, time.Millisecond, 999 * time.Millisecond, time.Minute} {
+		b := branch(now.Add(expires))
+		j.Prepare([]*participant.Branch{b}, yes)
+		outcomes = append(outcomes, participant.Outcome{Tx: b.Tx, Commit: true})
+	}
+	if err := errors.Join(j.Finish(outcomes, keep)...); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []struct {
+		after time.Duration
+		left  int
+	}{{-time.Second, 4}, {2 * time.Second, 1}, {59 * time.Second, 1}, {62 * time.Second, 0}} {
+		if err := j.file.Update(func(w *Writer) error { return sweep(w, now.Add(at.after), 100) }); err != nil {
+			t.Fatal(err)
+		}
+		j.wantFinished(t, at.left)
+	}
+}
