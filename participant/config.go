@@ -35,6 +35,11 @@ type Config struct {
 	// 100 ms, negative: never, so that deadlocks last until a transaction's timeout. An instance looks every 50 ms.
 	// docs/isolation.md says what it costs to choose another.
 	Wound time.Duration
+	// NoWait: a transaction that wants a key which another one holds is voted no at once, as a conflict (assent.ErrConflict), in place of
+	// waiting for it; Wound means nothing then. For clients that would rather hear of it than wait: whoever tries again may be overtaken for
+	// ever, and commits take longer where keys are hot (docs/isolation.md). A Handler whose store locks keys itself (LocksKeys) still waits for
+	// what another instance holds, as long as it does: set its own time-out (postgres.Config.LockTimeout) low as well.
+	NoWait bool
 	// DrainTimeout is how long Run waits, after its context ended, for calls that run and votes under way; default 10 s.
 	DrainTimeout time.Duration
 	// Log receives what an operator should know; nil discards it.

@@ -26,7 +26,8 @@
 // Keys that a branch names (assent.Keys, assent.SharedKeys, Tx.Lock) are locked here from before Prepare until the outcome is
 // applied: transactions that name the same key, not both as shared, come to Prepare one after the other, the oldest first.
 // A transaction that waits takes no handler's place. A younger one that holds what an older one has waited for (Config.Wound) gives
-// way: the transaction is aborted, and its client tries it again. For that the handler has to
+// way: the transaction is aborted, and its client tries it again. With Config.NoWait nobody waits: who meets a held key is aborted. For that
+// the handler has to
 //   - implement InDoubt, and keep Branch.Keys with what it prepares, so that a restart locks them again;
 //   - answer Yes for a branch that is Isolated, also when it changes nothing;
 //   - run in one instance, or lock the keys in its store as well (LocksKeys): instances do not see each other's locks.

@@ -18,6 +18,8 @@ import (
 //	InDoubt         The store holds what it held, with the keys; the next process begins in the same way.
 //	Hold            What is prepared has its keys, before any prepare is taken. The table is only in memory: a crash forgets it.
 //	prepare taken   Request. Not granted: nothing of the branch is anywhere but here, and its message is not acknowledged.
+//	turned away     Config.NoWait: a no is cast in place of waiting. A crash before the log has it: the prepare comes again. A crash after:
+//	                the transaction is aborted, and the rollback that is owed for a held no finds nothing.
 //	granted         The handler is asked. A crash before: as above. A crash after it prepared: the store has the branch and its
 //	                keys, with a vote in the log or without; the next process holds them, and repeats the vote.
 //	vote stored     A refusal releases. A yes keeps the keys until its outcome is applied.
@@ -43,7 +45,7 @@ func (l *locking) init(cfg *Config) {
 	l.lonely = !ok || !store.LocksKeys()
 	l.signal = make(chan struct{}, 1)
 	grace := cfg.Wound.Milliseconds()
-	if cfg.Wound < 0 {
+	if cfg.Wound < 0 || cfg.NoWait {
 		grace = -1
 	}
 	l.table = keylock.New(keylock.Config{Grace: grace})
@@ -119,9 +121,22 @@ func (p *Participant) locked(s *protocol.Step) bool {
 		p.branches.Guard(s.Tx)
 		return true
 	}
-	p.locks.stats.Waited++
-	p.branches.Wait(s.Tx, p.waitsFor(s.Tx))
+	p.notGranted(s.Tx)
 	return false
+}
+
+// notGranted has a branch wait for its keys, or turns it away: then it leaves the table at once, so that those who come next meet holders
+// only. That no is held, as any that was cast without asking the handler: another instance may have prepared the branch.
+func (p *Participant) notGranted(tx messages.ID) {
+	reason := p.waitsFor(tx)
+	p.branches.Wait(tx, reason)
+	if !p.cfg.NoWait {
+		p.locks.stats.Waited++
+		return
+	}
+	p.locks.stats.TurnedAway++
+	p.locks.table.Cancel(tx)
+	p.branches.Wound(tx, reason)
 }
 
 // waitsFor says what a branch waits for, in case that it does so in vain.

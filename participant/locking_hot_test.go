@@ -84,17 +84,23 @@ func (s *strongbox) InDoubt(context.Context) (branches []participant.Prepared, _
 func TestHotKeys(t *testing.T) {
 	for _, shards := range []int{1, 8} {
 		t.Run(fmt.Sprint(shards, " shards"), func(t *testing.T) {
-			inBubble(t, func(w *world) { hotKeys(w, shards) })
+			inBubble(t, func(w *world) { hotKeys(w, shards, 8, false) })
 		})
 	}
+	t.Run("without waiting", func(t *testing.T) {
+		inBubble(t, func(w *world) { hotKeys(w, 8, 4, true) })
+	})
 }
 
-func hotKeys(w *world, shards int) {
-	const clients, each, keys = 12, 8, 3
+func hotKeys(w *world, shards, each int, noWait bool) {
+	const clients, keys = 12, 3
 	w.coordinate(coordinator.Config{Shards: shards})
 	boxes := map[string]*strongbox{"a": newStrongbox(w), "b": newStrongbox(w)}
-	w.join("a", boxes["a"])
-	b := w.join("b", boxes["b"])
+	join := func(name string) *running {
+		return w.joinWith(participant.Config{Name: name, Handler: boxes[name], NoWait: noWait})
+	}
+	join("a")
+	b := join("b")
 	client := w.client()
 	want := map[string]map[string]int{"a": {}, "b": {}}
 	var mu sync.Mutex
@@ -104,7 +110,7 @@ func hotKeys(w *world, shards int) {
 		running.Go(func() {
 			for n := range each {
 				at := map[string]string{"a": fmt.Sprint("key", (c+n)%keys), "b": fmt.Sprint("key", (c*n)%keys)}
-				if err := persist(w, client, at); err != nil {
+				if err := persist(w, client, func() map[string]string { return at }); err != nil {
 					w.Errorf("client %d: %v", c, err)
 				}
 				mu.Lock()
@@ -120,7 +126,7 @@ func hotKeys(w *world, shards int) {
 		receive(w, committed, "some commit")
 	}
 	b.end()
-	w.join("b", boxes["b"])
+	join("b")
 	running.Wait()
 	for name, box := range boxes {
 		eventually(w, "everything is applied", func() bool {
@@ -133,11 +139,11 @@ func hotKeys(w *world, shards int) {
 }
 
 // persist is client.Do with ids of the bubble's time: it tries again, with the age of the first attempt, as long as there is a conflict.
-func persist(w *world, client *assent.Client, at map[string]string) error {
+func persist(w *world, client *assent.Client, keys func() map[string]string) error {
 	var last *assent.Tx
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		tx := client.Begin(assent.WithID(newID()), assent.WithTimeout(time.Minute), assent.RetryOf(last))
-		for name, key := range at {
+		for name, key := range keys() {
 			tx.Enlist(name, nil, assent.Keys(key))
 		}
 		err := tx.Commit(w.Context())

@@ -16,8 +16,8 @@ type KeyStats struct {
 	// Oldest is how long the one has waited that has waited longest; zero when none waits.
 	Oldest time.Duration
 	// Waited counts the branches that had to wait; Wounded those that gave way, or were to, to an older one; Crowded those that were
-	// turned away because too many waited. All since New.
-	Waited, Wounded, Crowded uint64
+	// turned away because too many waited; TurnedAway those that met a held key with Config.NoWait. All since New.
+	Waited, Wounded, Crowded, TurnedAway uint64
 
 	refuses bool // the handler cannot isolate, and that was logged
 }
@@ -42,12 +42,12 @@ func (p *Participant) logKeys(ctx context.Context) {
 	var told KeyStats
 	every(ctx, tellKeys, func() {
 		now := p.KeyStats()
-		if now.Waiting == 0 && now.Wounded == told.Wounded && now.Crowded == told.Crowded {
+		if now.Waiting == 0 && now.Wounded == told.Wounded && now.Crowded == told.Crowded && now.TurnedAway == told.TurnedAway {
 			return
 		}
 		p.log.WithField("holding", now.Holding).WithField("waiting", now.Waiting).WithField("oldest", now.Oldest).
 			WithField("waited", now.Waited-told.Waited).WithField("wounded", now.Wounded-told.Wounded).
-			WithField("crowded", now.Crowded-told.Crowded).Info("transactions wait for keys")
+			WithField("crowded", now.Crowded-told.Crowded).WithField("turned_away", now.TurnedAway-told.TurnedAway).Info("transactions wait for keys")
 		told = now
 	})
 }

@@ -31,7 +31,8 @@ func newBenchStoresCommand(g *globals) *cobra.Command {
 
   bank      the bank of the examples, on bbolt, beside participants that do nothing
   postgres  two PostgreSQL databases, beside the same two-phase commit written by hand, which no crash may meet
-  kv        two keys of two JetStream KV buckets, beside the two writes alone; and few keys that everybody wants, beside many
+  kv        two keys of two JetStream KV buckets, beside the two writes alone; few keys that everybody wants, beside many; and these without
+            waiting for locked keys (no-wait), beside the same, waiting
 
 Everything runs on servers of its own in a temporary directory and syncs to disk. It is measured in rounds, in turns with its yardstick: compare
 ratios; what else runs on the machine moves the absolute figures. At the end the money is counted.

@@ -23,8 +23,11 @@ func TestBenchStores(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		t.Fatalf("standard output is not one JSON object: %v\n%s", err, out)
 	}
-	if len(report.Rows) != 3 || report.Rows[0].Store != bench.StoreBank || report.Rows[2].Store != bench.StoreKV || report.Rows[2].TPS <= 0 {
+	if len(report.Rows) != 4 || report.Rows[0].Store != bench.StoreBank || report.Rows[2].Store != bench.StoreKV || report.Rows[2].TPS <= 0 {
 		t.Errorf("something was not measured: %s", out)
+	}
+	if row := &report.Rows[3]; !strings.HasSuffix(row.Work, ", no-wait") || row.Yardstick != "the same, waiting" || row.TPS <= 0 || row.YardstickPerS <= 0 {
+		t.Errorf("no-wait was not measured: %s", out)
 	}
 	if !strings.Contains(errOut, "round 2 of 2: kv") {
 		t.Errorf("standard error does not tell of the progress: %s", errOut)

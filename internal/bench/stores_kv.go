@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,9 +26,14 @@ const (
 	kvZipf    = 0.9
 )
 
-var kvBuckets = [2]string{"bench-a", "bench-b"}
+// The buckets that transfers go between: those of a participant whose transactions wait for keys, and those of one where they do not.
+var (
+	kvBuckets       = [2]string{"bench-a", "bench-b"}
+	kvNoWaitBuckets = [2]string{"bench-c", "bench-d"}
+)
 
-// kv gives transfers between two keys of two buckets, and beside them the two writes alone: the same values at once, by the same number of clients.
+// kv gives transfers between two keys of two buckets, and beside them the two writes alone: the same values at once, by the same number of clients;
+// then transfers over few keys, beside those over many, and by a participant where nobody waits for a key, beside one where everybody does.
 func (b *storesBench) kv(ctx context.Context, c *cluster) (*stored, error) {
 	nc, err := c.dial("kv client")
 	if err != nil {
@@ -39,15 +43,16 @@ func (b *storesBench) kv(ctx context.Context, c *cluster) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, bucket := range kvBuckets {
+	for _, bucket := range slices.Concat(kvBuckets[:], kvNoWaitBuckets[:]) {
 		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket}); err != nil {
 			return nil, err
 		}
 	}
-	if err := b.kvParticipant(ctx, c); err != nil {
+	waiting, err := b.kvParticipant(ctx, c, nc, kv.Config{Name: "kv", Log: b.cfg.Log}, kvBuckets)
+	if err != nil {
 		return nil, err
 	}
-	client, err := kv.NewClient(c.client, nc, kv.ClientConfig{})
+	noWait, err := b.kvParticipant(ctx, c, nc, kv.Config{Name: "kv-no-wait", NoWait: true, Log: b.cfg.Log}, kvNoWaitBuckets)
 	if err != nil {
 		return nil, err
 	}
@@ -55,36 +60,49 @@ func (b *storesBench) kv(ctx context.Context, c *cluster) (*stored, error) {
 	s := &stored{}
 	for _, clients := range b.clients(kvClients) {
 		plain := newStoreRow("transfers", "the two writes alone", clients, kvAtLeast)
-		plain.ours.do, plain.theirs.do = kvTransfer(client, uniform, &plain.again), kvWrites(js, uniform)
-		crowd := newStoreRow(fmt.Sprintf("transfers, zipf %v over %d keys", kvZipf, kvHotKeys), "transfers over many keys", clients, 0)
-		crowd.ours.do, crowd.theirs.do = kvTransfer(client, zipf(kvHotKeys, kvZipf), &crowd.again), kvTransfer(client, uniform, new(atomic.Int64))
-		s.rows = append(s.rows, plain, crowd)
+		plain.ours.do, plain.theirs.do = waiting.transfer(uniform, &plain.ours.tries), kvWrites(js, uniform)
+		few, hot := fmt.Sprintf("transfers, zipf %v over %d keys", kvZipf, kvHotKeys), zipf(kvHotKeys, kvZipf)
+		crowd := newStoreRow(few, "transfers over many keys", clients, 0)
+		crowd.ours.do, crowd.theirs.do = waiting.transfer(hot, &crowd.ours.tries), waiting.transfer(uniform, &crowd.theirs.tries)
+		rude := newStoreRow(few+", no-wait", "the same, waiting", clients, 0)
+		rude.ours.do, rude.theirs.do = noWait.transfer(hot, &rude.ours.tries), waiting.transfer(hot, &rude.theirs.tries)
+		s.rows = append(s.rows, plain, crowd, rude)
 	}
 	return s, nil
 }
 
-func (b *storesBench) kvParticipant(ctx context.Context, c *cluster) (err error) {
+// kvStore is two buckets, and a client of the participant whose they are.
+type kvStore struct {
+	client  *kv.Client
+	buckets [2]string
+}
+
+// kvParticipant starts a participant on a connection of its own, whose client uses the connection nc.
+func (b *storesBench) kvParticipant(ctx context.Context, c *cluster, nc *nats.Conn, cfg kv.Config, buckets [2]string) (s *kvStore, err error) {
 	label(ctx, "participant", func(ctx context.Context) {
-		nc, dialled := c.dial("kv")
+		own, dialled := c.dial(cfg.Name)
 		if err = dialled; err != nil {
 			return
 		}
 		var p *kv.Participant
-		if p, err = kv.New(nc, kv.Config{Log: b.cfg.Log}); err == nil {
-			err = c.background(ctx, "kv", p.Run, p.Ready(), b.fail)
+		if p, err = kv.New(own, cfg); err == nil {
+			err = c.background(ctx, cfg.Name, p.Run, p.Ready(), b.fail)
 		}
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	client, err := kv.NewClient(c.client, nc, kv.ClientConfig{Participant: cfg.Name})
+	return &kvStore{client, buckets}, err
 }
 
-// kvTransfer takes one from a key of the first bucket and gives it to a key of the second, and counts the attempts that met another one.
-func kvTransfer(client *kv.Client, key func() string, again *atomic.Int64) func(context.Context, int) error {
+// transfer takes one from a key of the first bucket and gives it to a key of the second.
+func (s *kvStore) transfer(key func() string, tries *tries) func(context.Context, int) error {
 	return func(ctx context.Context, _ int) error {
 		keys := [2]string{key(), key()}
-		attempts := int64(-1)
-		err := client.Txn(ctx, func(tx *kv.Tx) error {
-			attempts++
-			for i, bucket := range kvBuckets {
+		err := s.client.Txn(ctx, func(tx *kv.Tx) error {
+			tries.attempts.Add(1)
+			for i, bucket := range s.buckets {
 				n, err := kvNumber(ctx, tx, bucket, keys[i])
 				if err != nil {
 					return err
@@ -95,7 +113,9 @@ func kvTransfer(client *kv.Client, key func() string, again *atomic.Int64) func(
 			}
 			return nil
 		})
-		again.Add(max(attempts, 0))
+		if err == nil {
+			tries.commits.Add(1)
+		}
 		return err
 	}
 }

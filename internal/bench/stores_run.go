@@ -38,7 +38,6 @@ type storeRow struct {
 	// atLeast is the target of the ratio; 0 for none.
 	atLeast      float64
 	ours, theirs contender
-	again        atomic.Int64 // attempts that met another transaction
 	ratios       []float64
 }
 
@@ -50,6 +49,16 @@ type contender struct {
 	cpu       time.Duration
 	errors    int64
 	firstErr  error
+	tries     tries
+}
+
+// tries counts what is tried again when it meets another transaction: attempts, and those of them that committed. Work that counts none has none.
+type tries struct{ attempts, commits atomic.Int64 }
+
+// conflicts is how many attempts there were for each commit, but for the one that committed.
+func (t *tries) conflicts() float64 {
+	commits := t.commits.Load()
+	return ratio(float64(t.attempts.Load()-commits), float64(commits))
 }
 
 // cpuMS is this process's user and system time for each of what was done.

@@ -133,18 +133,24 @@ func TestStoresReportTellsFaults(t *testing.T) {
 	row := newStoreRow("transfers", "nothing", 2, 0.5)
 	row.ours.rates, row.theirs.rates, row.ratios = []float64{4}, []float64{10}, []float64{0.4}
 	row.ours.errors, row.ours.firstErr = 1, errors.New("lost")
-	row.again.Store(3)
+	row.ours.tries.attempts.Store(5)
+	row.ours.tries.commits.Store(4)
+	row.theirs.tries.attempts.Store(7)
+	row.theirs.tries.commits.Store(4)
 	r.add("bank", &stored{rows: []*storeRow{row}}, sameSum(1, 2))
 	r.OpenAfter = 4
 	r.judge()
 	if r.Faults() != 6 || len(r.Missed) != 1 {
 		t.Errorf("%d faults, missed %q", r.Faults(), r.Missed)
 	}
+	if row := &r.Rows[0]; row.Conflicts != 0.25 || row.YardstickConflicts != 0.75 {
+		t.Errorf("conflicts %v and %v, want 0.25 and 0.75", row.Conflicts, row.YardstickConflicts)
+	}
 	var table bytes.Buffer
 	if err := r.WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"MISSED", "bank: the accounts have 1 in all, and had 2", "1 error, the first: bank, transfers, 2 clients: lost", "4 transactions were still open"} {
+	for _, want := range []string{" 0.250 ", " 0.750 ", "MISSED", "bank: the accounts have 1 in all, and had 2", "1 error, the first: bank, transfers, 2 clients: lost", "4 transactions were still open"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, table.String())
 		}

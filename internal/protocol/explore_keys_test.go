@@ -35,6 +35,12 @@ func (w *universe) lockKeys(i int, k *worker, s *Step) bool {
 	tx := txOf(s.Tx)
 	switch {
 	case !w.scope.keys:
+	case w.scope.noWait && s.Kind == AskPrepare && k.holds&^(1<<tx) != 0 && w.scope.rule != holdTwice:
+		k.branches.Wait(s.Tx, "")
+		k.branches.Wound(s.Tx, "")
+		return true
+	case w.scope.noWait && s.Kind == AskPrepare:
+		w.guard(k, tx)
 	case s.Kind == AskPrepare && w.scope.participantOf(i) == 0 && k.granted&(1<<tx) == 0:
 		k.branches.Wait(s.Tx, "")
 		k.asked |= 1 << tx
@@ -74,6 +80,9 @@ func (w *universe) checkKeys(tx int) {
 	for i, k := range w.workers[:w.scope.workers()] {
 		if w.scope.keys && k != nil && w.alone(i) && w.stores[w.scope.participantOf(i)][tx].phase == prepared && k.holds&(1<<tx) == 0 {
 			w.breaks("instance %d holds transaction %d prepared, and its keys are free", i, tx)
+		}
+		if w.scope.noWait && k != nil && k.holds&(k.holds-1) != 0 {
+			w.breaks("two transactions hold the key of instance %d", i)
 		}
 	}
 }

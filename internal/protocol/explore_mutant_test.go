@@ -22,6 +22,7 @@ var shellMutants = []struct {
 	{forgetfulHand, "committed once", "twice"},
 	{noReplay, "two leaders, crashing", "rolled back"},
 	{letGo, "keys", "its keys are free"},
+	{holdTwice, "keys, no-wait", "two transactions hold"},
 }
 
 // TestExploreFindsShellMutants: an exploration that finds nothing proves little, unless it finds what is there.

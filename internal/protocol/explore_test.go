@@ -253,6 +253,8 @@ var scopes = []scope{
 		answers: [2][]messages.Vote{yes}, moments: 1, crashes: 1, redeliveries: 1, failures: 1, doubts: 1, maxLog: 6, timeout: moment / 2, window: moment},
 	{name: "keys of two instances", states: 5_000, participants: 1, instances: 2, leaders: 1, transactions: 1, submits: 1, keys: true, wounds: 1,
 		answers: [2][]messages.Vote{yes}, moments: 1, crashes: 1, redeliveries: 1, maxLog: 5, timeout: moment / 2, window: moment},
+	{name: "keys, no-wait", states: 8_000, participants: 1, instances: 1, leaders: 1, transactions: 2, submits: 1, keys: true, noWait: true,
+		answers: [2][]messages.Vote{yes}, moments: 1, crashes: 1, redeliveries: 1, maxLog: 8, timeout: moment / 2, window: moment},
 	{name: "two transactions", states: 8_000, participants: 1, instances: 1, leaders: 1, transactions: 2, submits: 1,
 		answers: [2][]messages.Vote{yesNo}, moments: 1, crashes: 1, maxLog: 8, timeout: moment / 2, window: moment},
 }

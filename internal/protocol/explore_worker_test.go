@@ -110,9 +110,12 @@ func (w *universe) deliver(i, j int) {
 
 // settle does what the branches want, and puts the instance back into the world.
 func (w *universe) settle(i int, k *worker) {
-	for _, s := range k.branches.Take() {
+	steps := k.branches.Take()
+	for j := 0; j < len(steps); j++ {
+		s := steps[j]
 		tx := txOf(s.Tx)
 		if w.lockKeys(i, k, &s) {
+			steps = append(steps, k.branches.Take()...)
 			continue
 		}
 		switch s.Kind {

@@ -41,6 +41,8 @@ type scope struct {
 	// the first participant's wait for them: they are granted at any moment, or never.
 	wounds int
 	keys   bool
+	// noWait: there is one key, which every branch wants, and who meets it held is turned away in place of waiting.
+	noWait bool
 	// lag is by how many moments the clocks of the last leader and of the last instance are slow.
 	lag int64
 	// maxLog bounds the log: what does not fit is never appended.
@@ -64,6 +66,7 @@ const (
 	ackEarly      mutation = "a participant acknowledges a prepare before its vote is stored"
 	forgetfulHand mutation = "a handler forgets a committed transaction at once, and prepares it again"
 	letGo         mutation = "a participant gives up the keys of a branch when it has given way, and not when the outcome is applied"
+	holdTwice     mutation = "a participant gives a key to a branch while another one holds it"
 	noReplay      mutation = "a leader starts at the end of the log"
 )
 

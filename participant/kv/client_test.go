@@ -3,12 +3,15 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/participant"
 )
 
 func TestTxn(t *testing.T) {
@@ -182,4 +185,78 @@ func TestBegin(t *testing.T) {
 		return err
 	}))
 	w.until(func() bool { return string(w.last("b", "y").value) == "3" })
+}
+
+// slow is a participant whose prepare takes until it is told.
+type slow struct{ release chan struct{} }
+
+func (s slow) Prepare(ctx context.Context, _ *participant.Branch) (participant.Vote, error) {
+	select {
+	case <-s.release:
+		return participant.Yes, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (slow) Commit(context.Context, assent.ID) error   { return nil }
+func (slow) Rollback(context.Context, assent.ID) error { return nil }
+
+// With NoWait a transaction that meets a held key hears of it while the key is held, and Txn tries it again until it is free.
+func TestTxnNoWait(t *testing.T) {
+	w := newWorld(t)
+	p, _ := w.participate(w.connect(), Config{NoWait: true})
+	s := slow{make(chan struct{})}
+	other, err := participant.New(w.connect(), participant.Config{Name: "slow", Handler: s})
+	must(t, err)
+	run(t, other.Run, other.Ready())
+
+	first := w.assent.Begin()
+	Enlist(first, DefaultName, writes(set("a", "x", "1")))
+	first.Enlist("slow", nil)
+	ended := make(chan error, 1)
+	go func() { ended <- first.Commit(w.ctx()) }()
+	look, deadline := time.NewTicker(time.Millisecond), w.ctx()
+	defer look.Stop()
+	for p.Stats().Open == 0 {
+		select {
+		case <-look.C:
+		case <-deadline.Done():
+			t.Fatal("the first is not prepared")
+		}
+	}
+	second := w.assent.Begin()
+	Enlist(second, DefaultName, writes(set("a", "x", "2")))
+	began := time.Now()
+	if err := second.Commit(w.ctx()); !errors.Is(err, assent.ErrConflict) || time.Since(began) > 20*time.Second { // waiting for the key ends after 29 s
+		t.Errorf("after %v: %v; want a conflict at once", time.Since(began), err)
+	}
+	attempts := 0
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) error {
+		if attempts++; attempts == 4 {
+			select {
+			case err := <-ended:
+				t.Errorf("the first has ended: %v", err)
+			default:
+			}
+			close(s.release)
+		}
+		n, err := number(w.ctx(), tx, "a", "x")
+		if err != nil {
+			return err
+		}
+		return tx.Put("a", "x", strconv.AppendInt(nil, int64(n+2), 10))
+	}))
+	must(t, <-ended)
+	if attempts < 4 {
+		t.Errorf("it got through in %d attempts, and in less than 4 the key was held", attempts)
+	}
+	n := 0
+	must(t, w.client.Txn(w.ctx(), func(tx *Tx) (err error) {
+		n, err = number(w.ctx(), tx, "a", "x")
+		return err
+	}))
+	if n != 3 {
+		t.Errorf("x is %d, want 3", n)
+	}
 }

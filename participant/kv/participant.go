@@ -44,6 +44,9 @@ type Config struct {
 	// Instance is what this instance is called, for Lease; the same again after a restart: then it need not wait for the lease that it had
 	// itself when it died. No two that run may have the same one. At most 64 bytes; "" is another one each time.
 	Instance string
+	// NoWait has a transaction that meets a locked key end as a conflict at once, and not wait: participant.Config.NoWait. Txn tries it
+	// again, after a pause.
+	NoWait bool
 	// Concurrency is how many branches are prepared, and how many are applied, at once; default 256.
 	Concurrency int
 	// Log receives what an operator should know; nil discards it.
@@ -126,7 +129,7 @@ func (p *Participant) work(ctx context.Context, j *journal.Journal) error {
 	p.journal = j
 	p.mu.Unlock()
 	inner, err := participant.New(p.nc, participant.Config{
-		Name: p.cfg.Name, Prefix: p.cfg.Prefix, Concurrency: p.cfg.Concurrency, Log: p.cfg.Log, Handler: p.store(j),
+		Name: p.cfg.Name, Prefix: p.cfg.Prefix, Concurrency: p.cfg.Concurrency, NoWait: p.cfg.NoWait, Log: p.cfg.Log, Handler: p.store(j),
 	})
 	if err != nil {
 		return err
