@@ -33,7 +33,7 @@ func TestClientIsGone(t *testing.T) {
 	}
 	c.client.Close()
 	c.nc.Close()
-	c.link.close()
+	c.link.Close()
 	c.connect()
 	for _, id := range ids {
 		e := &entry{id: id, banks: c.names}

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/assent-tx/assent"
+	"github.com/assent-tx/assent/internal/link"
 )
 
 // setup is what a scenario's cluster looks like; the zero setup is a server, a coordinator on it, and two banks.
@@ -48,7 +49,7 @@ type cluster struct {
 	nodes  []*node
 	nc     *nats.Conn
 	client *assent.Client
-	link   *link // of the client
+	link   *link.Link // of the client
 	book   book
 
 	address atomic.Pointer[string] // of the server
@@ -60,7 +61,7 @@ type node struct {
 	name string
 	args []string
 	env  []string
-	link *link // to the server; nil when it is the server
+	link *link.Link // to the server; nil when it is the server
 	log  string
 	all  []*process
 }
@@ -123,8 +124,18 @@ func newCluster(t testing.TB) *cluster {
 	return c
 }
 
+// newLink gives a process a network of its own to the server.
+func newLink(t testing.TB, target func() string) *link.Link {
+	t.Helper()
+	l, err := link.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // member adds a node, which is not started yet.
-func (c *cluster) member(name string, l *link, args []string) *node {
+func (c *cluster) member(name string, l *link.Link, args []string) *node {
 	n := &node{c: c, name: name, link: l, args: args, log: filepath.Join(c.dir, name+".log")}
 	c.nodes = append(c.nodes, n)
 	return n
@@ -132,12 +143,12 @@ func (c *cluster) member(name string, l *link, args []string) *node {
 
 func (c *cluster) coordinator(name string, args ...string) *node {
 	l := newLink(c.t, c.serverAddress)
-	return c.member(name, l, append([]string{"coordinator", "-url", l.url(), "-name", name}, args...))
+	return c.member(name, l, append([]string{"coordinator", "-url", l.URL(), "-name", name}, args...))
 }
 
 func (c *cluster) join(name string, args ...string) *node {
 	l := newLink(c.t, c.serverAddress)
-	n := c.member(name, l, append([]string{"participant", "-url", l.url(), "-name", name, "-ledger", c.ledger(name)}, args...))
+	n := c.member(name, l, append([]string{"participant", "-url", l.URL(), "-name", name, "-ledger", c.ledger(name)}, args...))
 	c.banks[name] = n
 	c.names = append(c.names, name)
 	return n
@@ -152,7 +163,7 @@ func (c *cluster) connect() {
 	c.t.Helper()
 	c.link = newLink(c.t, c.serverAddress)
 	var err error
-	c.nc, err = nats.Connect(c.link.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	c.nc, err = nats.Connect(c.link.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -247,14 +258,14 @@ func (c *cluster) heal() {
 	c.t.Helper()
 	for _, n := range append([]*node{c.server}, c.nodes...) {
 		if n.link != nil {
-			n.link.mend()
+			n.link.Mend()
 		}
 		if !n.proc().running() {
 			n.start()
 		}
 	}
 	if c.link != nil {
-		c.link.mend()
+		c.link.Mend()
 	}
 }
 
@@ -263,12 +274,12 @@ func (c *cluster) end() {
 	if c.client != nil {
 		c.client.Close()
 		c.nc.Close()
-		defer c.link.close()
+		defer c.link.Close()
 	}
 	for i := len(c.nodes) - 1; i >= 0; i-- { // the server last
 		n := c.nodes[i]
 		if n.link != nil {
-			defer n.link.close() // once all have left in order
+			defer n.link.Close() // once all have left in order
 		}
 		if len(n.all) == 0 {
 			continue

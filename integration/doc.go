@@ -4,7 +4,7 @@
 // anomaly, with the anomaly's history in its comment.
 //
 // The processes (node/) are built once a run, with the crash points of internal/crash in them. Each process reaches the
-// server through a proxy of its own in the test (link_test.go), which can go deaf or break; clients are in the test.
+// server through a proxy of its own in the test (internal/link), which can go deaf or break; clients are in the test.
 //
 // After every fault the test heals what it broke, and the checker (check_test.go) asserts what the design promises:
 // every transaction has one outcome, on which the client's answer, the log (read by a second, dumb fold) and the

@@ -182,10 +182,10 @@ func TestLeaderIsCutOff(t *testing.T) {
 	for range 2 {
 		l.more(20)
 		leader := leads.until(0, "")
-		nodes[leader].link.goDown()
+		nodes[leader].link.GoDown()
 		leads.until(0, leader)
 		l.more(20)
-		nodes[leader].link.mend()
+		nodes[leader].link.Mend()
 		l.more(20)
 	}
 	l.stop()

@@ -64,7 +64,7 @@ func startBuckets(t testing.TB, s setup, crash string) *bucketWorld {
 // instance adds a node that is an instance of the participant; it is not started yet.
 func (w *bucketWorld) instance(name string) *node {
 	l := newLink(w.t, w.serverAddress)
-	return w.member(name, l, []string{"kv", "-url", l.url()})
+	return w.member(name, l, []string{"kv", "-url", l.URL()})
 }
 
 func (w *bucketWorld) record(e elle.Event) {

@@ -5,6 +5,8 @@ package integration
 import (
 	"errors"
 	"testing"
+
+	"github.com/assent-tx/assent/internal/link"
 )
 
 // The network between a process and the server loses what the server says: the process's publishes are stored, and their
@@ -17,13 +19,13 @@ func TestAcknowledgementsAreLost(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			c := start(t, setup{})
-			network := map[string]*link{"coordinator": c.leader.link, "bank-a": c.banks["bank-a"].link, "client": c.link}[victim]
+			network := map[string]*link.Link{"coordinator": c.leader.link, "bank-a": c.banks["bank-a"].link, "client": c.link}[victim]
 			l := c.load(4)
 			for range 3 {
 				l.more(10)
-				network.goDeaf()
+				network.GoDeaf()
 				c.outlast()
-				network.mend()
+				network.Mend()
 			}
 			l.more(20)
 			l.stop()
@@ -38,13 +40,13 @@ func TestNetworkIsGone(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			c := start(t, setup{})
-			network := map[string]*link{"coordinator": c.leader.link, "bank-a": c.banks["bank-a"].link}[victim]
+			network := map[string]*link.Link{"coordinator": c.leader.link, "bank-a": c.banks["bank-a"].link}[victim]
 			l := c.load(4)
 			for range 3 {
 				l.more(10)
-				network.goDown()
+				network.GoDown()
 				c.outlast()
-				network.mend()
+				network.Mend()
 			}
 			l.more(20)
 			l.stop()

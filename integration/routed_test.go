@@ -75,7 +75,7 @@ func startRouted(t *testing.T, s setup, nodes ...string) *routed {
 // node adds a node of the group, which is not started yet.
 func (w *routed) node(name string) *node {
 	l := newLink(w.t, w.serverAddress)
-	n := w.member(name, l, []string{"accounts", "-url", l.url(), "-name", name, "-ledger", w.ledger(name)})
+	n := w.member(name, l, []string{"accounts", "-url", l.URL(), "-name", name, "-ledger", w.ledger(name)})
 	w.nodes[name] = n
 	return n
 }

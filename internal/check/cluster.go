@@ -19,6 +19,7 @@ import (
 	"github.com/assent-tx/assent/coordinator"
 	"github.com/assent-tx/assent/embedded"
 	"github.com/assent-tx/assent/internal/children"
+	"github.com/assent-tx/assent/internal/link"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant/kv"
 )
@@ -33,14 +34,14 @@ type cluster struct {
 	address      string           // of the server; "" of a running cluster
 	coordinators []*member
 	stores       []*member
-	clients      *link // nil with a running cluster
+	clients      *link.Link // nil with a running cluster
 	nc           *nats.Conn
 }
 
 // member is a process and its link to the server, nil if it has none that could fail.
 type member struct {
 	*children.Process
-	link *link
+	link *link.Link
 }
 
 const (
@@ -68,7 +69,7 @@ func (c *cluster) cast() (err error) {
 		if err = c.castServer(); err != nil {
 			return err
 		}
-		if c.clients, err = newLink(c.address); err != nil {
+		if c.clients, err = link.New(func() string { return c.address }); err != nil {
 			return err
 		}
 	}
@@ -126,10 +127,10 @@ func (c *cluster) member(name string, args ...string) (*member, error) {
 	flags := c.cfg.Flags
 	if c.cfg.Connect == nil {
 		var err error
-		if m.link, err = newLink(c.address); err != nil {
+		if m.link, err = link.New(func() string { return c.address }); err != nil {
 			return nil, err
 		}
-		flags = []string{"--server", m.link.url()}
+		flags = []string{"--server", m.link.URL()}
 	}
 	m.Process = c.family.Process(name, filepath.Join(c.dir, name+".log"), c.global(append(args, flags...)...)...)
 	return m, nil
@@ -181,7 +182,7 @@ func (c *cluster) connect(options ...nats.Option) (*nats.Conn, error) {
 	if c.cfg.Connect != nil {
 		return c.cfg.Connect(options...)
 	}
-	return nats.Connect(c.clients.url(), options...)
+	return nats.Connect(c.clients.URL(), options...)
 }
 
 // wanted are the participants that the load needs.
@@ -275,11 +276,11 @@ func (c *cluster) close() {
 	for _, m := range slices.Concat(c.stores, c.coordinators) {
 		_ = m.Kill() // it has ended, or cannot be ended by anybody
 		if m.link != nil {
-			m.link.close()
+			m.link.Close()
 		}
 	}
 	if c.clients != nil {
-		c.clients.close()
+		c.clients.Close()
 	}
 	c.family.Close()
 	if c.nats != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/assent-tx/assent/internal/children"
+	"github.com/assent-tx/assent/internal/link"
 )
 
 // possible are the faults that can be.
@@ -65,10 +66,10 @@ func newTrouble(cfg *Config, c *cluster, ended func() int64) *trouble {
 		add(Kill, sort, func(_ context.Context, r *rand.Rand) (string, error) { return one(r).killed() })
 		add(Pause, sort, func(ctx context.Context, r *rand.Rand) (string, error) { return one(r).paused(ctx, t.duration(r)) })
 		if members[0].link != nil {
-			add(Cut, sort, func(_ context.Context, r *rand.Rand) (string, error) { m := one(r); return m.link.cutOff(m.Name) })
+			add(Cut, sort, func(_ context.Context, r *rand.Rand) (string, error) { m := one(r); return cutOff(m.link, m.Name) })
 			add(Lose, sort, func(ctx context.Context, r *rand.Rand) (string, error) {
 				m := one(r)
-				return m.link.deafened(ctx, m.Name, t.duration(r))
+				return deafened(ctx, m.link, m.Name, t.duration(r))
 			})
 		}
 	}
@@ -77,9 +78,9 @@ func newTrouble(cfg *Config, c *cluster, ended func() int64) *trouble {
 			return "the clients' connection is broken", c.nc.ForceReconnect()
 		})
 	} else {
-		add(Cut, "clients", func(context.Context, *rand.Rand) (string, error) { return c.clients.cutOff("the clients") })
+		add(Cut, "clients", func(context.Context, *rand.Rand) (string, error) { return cutOff(c.clients, "the clients") })
 		add(Lose, "clients", func(ctx context.Context, r *rand.Rand) (string, error) {
-			return c.clients.deafened(ctx, "the clients", t.duration(r))
+			return deafened(ctx, c.clients, "the clients", t.duration(r))
 		})
 	}
 	slices.SortFunc(t.faults, func(a, b fault) int { // the map's order is none
@@ -177,14 +178,14 @@ func (m *member) paused(ctx context.Context, d time.Duration) (string, error) {
 	return fmt.Sprintf("%s paused for %v", m.Name, d), m.Resume()
 }
 
-func (l *link) cutOff(of string) (string, error) {
-	l.cut()
+func cutOff(l *link.Link, of string) (string, error) {
+	l.Cut()
 	return "connections of " + of + " broken", nil
 }
 
-func (l *link) deafened(ctx context.Context, of string, d time.Duration) (string, error) {
-	l.lose(true)
+func deafened(ctx context.Context, l *link.Link, of string, d time.Duration) (string, error) {
+	l.GoDeaf()
 	sleep(ctx, d)
-	l.lose(false)
+	l.Mend()
 	return fmt.Sprintf("what the server said to %s was lost for %v", of, d), nil
 }

@@ -92,19 +92,18 @@ func TestServerRestarts(t *testing.T) {
 func TestLostAcknowledgement(t *testing.T) {
 	f := start(t)
 	l := f.link()
-	j := f.take(f.js(l.url()), Config{patience: 100 * time.Millisecond})
+	j := f.take(f.js(l.URL()), Config{patience: 100 * time.Millisecond})
 	direct := f.js("")
 	var want []Entry
 	for i := range 3 {
 		e := entry(id(i+1), "{}")
 		want = append(want, e)
 		before := f.stream(direct).LastSeq
-		l.goDeaf(true)
+		l.GoDeaf()
 		appended := make(chan error, 1)
 		go func() { appended <- j.Append(f.ctx(), e) }()
 		f.until(func() bool { return f.stream(direct).LastSeq == before+1 })
-		l.goDeaf(false)
-		l.cut()
+		l.Mend()
 		must(t, <-appended)
 		if last := f.stream(direct).LastSeq; last != before+1 {
 			t.Errorf("it was stored %d times", last-before)
@@ -127,10 +126,10 @@ func (f *fixture) until(condition func() bool) {
 func TestGivenUp(t *testing.T) {
 	f := start(t)
 	l := f.link()
-	j := f.take(f.js(l.url()), Config{patience: 100 * time.Millisecond})
+	j := f.take(f.js(l.URL()), Config{patience: 100 * time.Millisecond})
 	direct := f.js("")
 	before := f.stream(direct).LastSeq
-	l.goDeaf(true)
+	l.GoDeaf()
 	ctx, cancel := context.WithCancel(f.ctx())
 	appended := make(chan error, 1)
 	a, b := entry(id(1), "{}"), entry(id(2), "{}")
@@ -143,8 +142,7 @@ func TestGivenUp(t *testing.T) {
 	if s := j.Status(a.Tx); s != Unknown {
 		t.Errorf("what is not known is %v", s)
 	}
-	l.goDeaf(false)
-	l.cut()
+	l.Mend()
 	must(t, j.Append(f.ctx(), b))
 	wantOpen(t, j, a, b)
 }
@@ -154,10 +152,10 @@ func TestGivenUp(t *testing.T) {
 func TestSupersededWhileUnknown(t *testing.T) {
 	f := start(t)
 	l := f.link()
-	j := f.take(f.js(l.url()), Config{patience: 100 * time.Millisecond})
+	j := f.take(f.js(l.URL()), Config{patience: 100 * time.Millisecond})
 	direct := f.js("")
 	before := f.stream(direct).LastSeq
-	l.goDeaf(true)
+	l.GoDeaf()
 	stored, late := entry(id(1), "{}"), entry(id(2), "{}")
 	first, second := make(chan error, 1), make(chan error, 1)
 	go func() { first <- j.Append(f.ctx(), stored) }()
@@ -165,8 +163,7 @@ func TestSupersededWhileUnknown(t *testing.T) {
 	go func() { second <- j.Append(f.ctx(), late) }()
 	next := f.take(direct, Config{})
 	wantOpen(t, next, stored)
-	l.goDeaf(false)
-	l.cut()
+	l.Mend()
 	must(t, <-first) // it was stored when this one was the writer
 	if err := <-second; !errors.Is(err, ErrSuperseded) {
 		t.Errorf("after the other took over: %v", err)

@@ -4,9 +4,7 @@ package journal
 
 import (
 	"context"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-tx/assent/embedded"
+	"github.com/assent-tx/assent/internal/link"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -121,92 +120,10 @@ func wantOpen(t testing.TB, j *Journal, want ...Entry) {
 }
 
 // link is a network between a client and the server that can lose what the server says.
-type link struct {
-	listener net.Listener
-	target   string
-	pumping  sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	deaf  bool
-}
-
-func (f *fixture) link() *link {
+func (f *fixture) link() *link.Link {
 	f.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := link.New(func() string { return strings.TrimPrefix(f.url, "nats://") })
 	must(f.t, err)
-	l := &link{listener: listener, target: strings.TrimPrefix(f.url, "nats://"), conns: map[net.Conn]struct{}{}}
-	l.pumping.Go(l.accept)
-	f.t.Cleanup(func() {
-		_ = l.listener.Close()
-		l.cut()
-		l.pumping.Wait()
-	})
+	f.t.Cleanup(l.Close)
 	return l
-}
-
-func (l *link) url() string { return "nats://" + l.listener.Addr().String() }
-
-func (l *link) accept() {
-	for {
-		near, err := l.listener.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("tcp", l.target)
-		if err != nil {
-			_ = near.Close()
-			continue
-		}
-		l.mu.Lock()
-		l.conns[near], l.conns[far] = struct{}{}, struct{}{}
-		l.mu.Unlock()
-		l.pumping.Go(func() { l.pump(far, near, false) })
-		l.pumping.Go(func() { l.pump(near, far, true) })
-	}
-}
-
-func (l *link) pump(to, from net.Conn, replies bool) {
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, c := range []net.Conn{to, from} {
-			_ = c.Close()
-			delete(l.conns, c)
-		}
-	}()
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if n > 0 && (!replies || !l.loses()) {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (l *link) loses() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.deaf
-}
-
-// goDeaf loses everything that the server says from now on; the server still hears.
-func (l *link) goDeaf(deaf bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.deaf = deaf
-}
-
-// cut breaks all connections.
-func (l *link) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for c := range l.conns {
-		_ = c.Close()
-	}
 }
