@@ -10,13 +10,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
-// echo is a server that says back each line, and counts them.
+// echo is a server that says back each line, and notes it.
 type echo struct {
 	net.Listener
-	heard atomic.Int64
+	heard chan string
 }
 
 func newEcho(t *testing.T) *echo {
@@ -25,7 +24,7 @@ func newEcho(t *testing.T) *echo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &echo{Listener: listener}
+	e := &echo{Listener: listener, heard: make(chan string, 16)}
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -49,7 +48,7 @@ func (e *echo) serve(conn net.Conn) {
 		if _, err := io.WriteString(conn, line); err != nil {
 			return
 		}
-		e.heard.Add(1)
+		e.heard <- line
 	}
 }
 
@@ -110,9 +109,7 @@ func TestLink(t *testing.T) {
 
 	l.GoDeaf()
 	c.say("two")
-	for e.heard.Load() < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	_, _ = <-e.heard, <-e.heard
 	l.Mend()
 	c.wantEnd() // without a word of what was lost
 
@@ -139,20 +136,24 @@ func TestLink(t *testing.T) {
 // A server that comes back somewhere else is found there.
 func TestServerMoves(t *testing.T) {
 	first, second := newEcho(t), newEcho(t)
-	var address atomic.Value
-	address.Store(first.Addr().String())
-	l := newLink(t, func() string { return address.Load().(string) })
+	var moved atomic.Bool
+	l := newLink(t, func() string {
+		if moved.Load() {
+			return second.Addr().String()
+		}
+		return first.Addr().String()
+	})
 	c := dial(t, l)
 	c.say("one")
 	c.want("one")
 	first.Close()
-	address.Store(second.Addr().String())
+	moved.Store(true)
 	l.Cut()
 	c.wantEnd()
 	c = dial(t, l)
 	c.say("two")
 	c.want("two")
-	if second.heard.Load() != 1 {
-		t.Error("the second server was not asked")
+	if got := <-second.heard; got != "two\n" {
+		t.Errorf("the second server heard %q", got)
 	}
 }
