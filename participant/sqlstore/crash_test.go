@@ -134,6 +134,11 @@ func (c *scene) wantLeft(t *testing.T, s *shop, b *participant.Branch) {
 // The database itself is killed, with SIGKILL, at each step of a prepare and of a commit, and started again.
 func TestKillMariaDB(t *testing.T) { killAtEachStep(t, onMariaDB, databases.MariaDB(t)) }
 
+// PostgreSQL does not sync, which is what most of its recovery would do: what a crash of the machine would leave is not what is tested.
+func TestKillPostgres(t *testing.T) {
+	killAtEachStep(t, onPostgres, databases.Postgres(t, "fsync=off"))
+}
+
 // killAtEachStep kills the server before what is sent at each step. In short mode it does so before each COMMIT and after it.
 func killAtEachStep(t *testing.T, on *system, server *databases.Server) {
 	dsn := server.Database(t)

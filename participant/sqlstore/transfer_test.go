@@ -74,8 +74,8 @@ func (b *bank) live(ctx context.Context, nc *nats.Conn, ready func()) error {
 	return p.Run(ctx)
 }
 
-// Transfers between banks on different databases, each of which has two instances that come and go, while MariaDB is killed
-// with SIGKILL now and then: in the end nothing is reserved, promised or held any more, and the sum of all accounts is what it was.
+// Transfers between banks on different databases, each of which has two instances that come and go, while MariaDB and PostgreSQL are
+// killed with SIGKILL now and then: in the end nothing is reserved, promised or held any more, and the sum of all accounts is what it was.
 func TestTransfers(t *testing.T) {
 	server, err := embedded.Start(embedded.Config{Dir: t.TempDir()})
 	must(t, err)
@@ -116,9 +116,9 @@ func TestTransfers(t *testing.T) {
 	joined.Wait()
 	client, err := assent.New(nc, assent.Config{})
 	must(t, err)
-	maria := databases.SharedMariaDB(t)
+	maria, pg := databases.SharedMariaDB(t), databases.SharedPostgres(t)
 	committed := transfer(t, client, banks, func() {
-		if err := errors.Join(maria.Kill(), maria.Start()); err != nil {
+		if err := errors.Join(maria.Kill(), pg.Kill(), maria.Start(), pg.Start()); err != nil {
 			t.Error(err)
 		}
 	})
