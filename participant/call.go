@@ -16,13 +16,15 @@ import (
 type caller interface {
 	prepare(b *Branch)
 	finish(o Outcome)
+	// tidy lets go of what had no use since the last tidy.
+	tidy()
 	// close lets no call begin any more, also none that waits for its turn: another instance will be asked.
 	close()
 	// wait until no call runs; it comes after close.
 	wait()
 }
 
-// answers is where a caller brings what the handler said.
+// answers is where a caller brings what the handler said. The slices are the caller's again afterwards.
 type answers interface {
 	prepared([]*Branch, []Result)
 	finished([]Outcome, []error)
@@ -33,28 +35,19 @@ type answers interface {
 type single struct {
 	handler  Handler
 	timeout  time.Duration
-	answers  answers
-	prepares chan struct{}
-	outcomes chan struct{}
-
-	mu      sync.Mutex // orders the first call of a WaitGroup and close
-	closed  chan struct{}
-	running sync.WaitGroup
+	prepares *workers[*Branch, Result]
+	outcomes *workers[Outcome, error]
 }
 
 func newSingle(cfg *Config, to answers) *single {
-	return &single{
-		handler: cfg.Handler, timeout: cfg.CallTimeout, answers: to, closed: make(chan struct{}),
-		prepares: make(chan struct{}, cfg.Concurrency), outcomes: make(chan struct{}, cfg.Concurrency),
-	}
+	s := &single{handler: cfg.Handler, timeout: cfg.CallTimeout}
+	s.prepares = newWorkers(cfg.Concurrency, s.callPrepare, to.prepared)
+	s.outcomes = newWorkers(cfg.Concurrency, s.callFinish, to.finished)
+	return s
 }
 
-func (s *single) prepare(b *Branch) {
-	s.start(s.prepares, func() (answer func()) {
-		result := s.callPrepare(b)
-		return func() { s.answers.prepared([]*Branch{b}, []Result{result}) }
-	})
-}
+func (s *single) prepare(b *Branch) { s.prepares.give(b) }
+func (s *single) finish(o Outcome)  { s.outcomes.give(o) }
 
 func (s *single) callPrepare(b *Branch) (r Result) {
 	defer contain(&r.Err)
@@ -62,13 +55,6 @@ func (s *single) callPrepare(b *Branch) (r Result) {
 	defer cancel()
 	r.Vote, r.Err = s.handler.Prepare(ctx, b)
 	return r
-}
-
-func (s *single) finish(o Outcome) {
-	s.start(s.outcomes, func() (answer func()) {
-		err := s.callFinish(o)
-		return func() { s.answers.finished([]Outcome{o}, []error{err}) }
-	})
 }
 
 func (s *single) callFinish(o Outcome) (err error) {
@@ -81,33 +67,20 @@ func (s *single) callFinish(o Outcome) (err error) {
 	return s.handler.Rollback(ctx, o.Tx)
 }
 
-// start waits for a place and makes the call there; the place is free again before the answer is worked on.
-func (s *single) start(places chan struct{}, call func() (answer func())) {
-	select {
-	case places <- struct{}{}:
-	case <-s.closed:
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.closed:
-	default:
-		s.running.Go(func() {
-			answer := call()
-			<-places
-			answer()
-		})
-	}
+func (s *single) tidy() {
+	s.prepares.tidy()
+	s.outcomes.tidy()
 }
 
 func (s *single) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.closed)
+	s.prepares.close()
+	s.outcomes.close()
 }
 
-func (s *single) wait() { s.running.Wait() }
+func (s *single) wait() {
+	s.prepares.wait()
+	s.outcomes.wait()
+}
 
 // batch calls a BatchHandler: one call of each kind at a time, with all that gathered meanwhile.
 type batch struct {
@@ -165,6 +138,8 @@ func (b *batch) callFinish(outcomes []Outcome) {
 	}
 	b.answers.finished(outcomes, errs)
 }
+
+func (*batch) tidy() {}
 
 func (b *batch) close() {
 	b.prepares.close()

@@ -257,6 +257,7 @@ func (p *Participant) takePart(ctx context.Context, status <-chan nats.Status) {
 			return
 		case <-signsTicker.C:
 			p.signsOfLife()
+			p.caller.tidy()
 		case <-workingTicker.C:
 			p.do(func(b *protocol.Branches, now int64) { b.Working(now) })
 		case now := <-status:
