@@ -3,6 +3,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,7 @@ func (s *store) Commit(ctx context.Context, tx messages.ID) error {
 	if err != nil {
 		return err
 	}
-	err = s.each(len(b.Writes), func(i int) error { return s.apply(ctx, tx, &b.Writes[i]) })
-	if err != nil {
+	if err := s.write(ctx, tx, b.Writes); err != nil {
 		s.counts.failed.Add(1)
 		return fmt.Errorf("kv: a committed transaction is not applied yet: %w", err)
 	}
@@ -41,6 +41,33 @@ func (s *store) Commit(ctx context.Context, tx messages.ID) error {
 	s.counts.applied.Add(1)
 	return nil
 }
+
+// write puts all values in their places: each is sent once, all at once, and those whose acknowledgement does not come are applied by themselves.
+func (s *store) write(ctx context.Context, tx messages.ID, writes []write) error {
+	batch := s.requests.begin(len(writes), attemptTime)
+	for i := range writes {
+		batch.send(ctx, writes[i].message(tx, writes[i].Base))
+		crash.Here("kv.written")
+	}
+	var rest []int
+	for i, answer := range batch.wait(ctx) {
+		if answer == nil || !acknowledged(answer.Data, writes[i].Bucket) {
+			rest = append(rest, i)
+		}
+	}
+	return s.each(len(rest), func(n int) error { return s.apply(ctx, tx, &writes[rest[n]]) })
+}
+
+// acknowledged tells whether a stream has stored a message: {"stream":"KV_stock","seq":17}, perhaps with more fields, but without an error.
+func acknowledged(answer []byte, bucket string) bool {
+	rest, ok := bytes.CutPrefix(answer, acknowledgementBegins)
+	return ok && isName(rest, bucket) && !bytes.Contains(rest, errorField)
+}
+
+var (
+	acknowledgementBegins = []byte(`{"stream":"KV_`)
+	errorField            = []byte(`"error"`)
+)
 
 // attemptTime is how long one attempt to write waits for its acknowledgement.
 const attemptTime = 3 * time.Second
@@ -60,7 +87,6 @@ func (s *store) apply(ctx context.Context, tx messages.ID, w *write) error {
 	for attempt := 0; ; attempt++ {
 		err := s.publish(ctx, tx, w, base)
 		if err == nil {
-			crash.Here("kv.written")
 			return nil
 		}
 		if refused(err) {
@@ -104,15 +130,19 @@ func (s *store) overtaken(tx messages.ID, w *write, now *found) {
 func (s *store) publish(ctx context.Context, tx messages.ID, w *write, base uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
+	if _, err := s.js.PublishMsg(ctx, w.message(tx, base), jetstream.WithRetryAttempts(0)); err != nil {
+		return fmt.Errorf("key %s: %w", w.ref(), err)
+	}
+	return nil
+}
+
+// message is the compare-and-swap on a revision.
+func (w *write) message(tx messages.ID, base uint64) *nats.Msg {
 	header := nats.Header{TxHeader: {tx.String()}, jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(base, 10)}}
 	if w.Delete {
 		header[operationHeader] = []string{deleted}
 	}
-	_, err := s.js.PublishMsg(ctx, &nats.Msg{Subject: w.ref().subject(), Header: header, Data: w.Value}, jetstream.WithRetryAttempts(0))
-	if err != nil {
-		return fmt.Errorf("key %s: %w", w.ref(), err)
-	}
-	return nil
+	return &nats.Msg{Subject: w.ref().subject(), Header: header, Data: w.Value}
 }
 
 // refused tells whether an error proves that nothing was stored, and is no conflict: to be tried again later, whatever the key has.

@@ -23,6 +23,9 @@
 // see one new and one old. Plain writers are not held back, and break isolation for the keys that they write; what happens to their
 // values is said below. So write keys that transactions use by transactions only.
 //
+// Read a bucket by JetStream. A subscription of core NATS to its subjects has what is sent to it, stored or not: also what a bucket refuses,
+// and Prepare sends each key that a transaction names a message that it must refuse.
+//
 // # How
 //
 // Get reads a key by a direct get, which any replica or mirror may answer, perhaps with what is old; or from the leader of the bucket's stream,
@@ -33,7 +36,8 @@
 // proven by its journal, a stream with one writer, with everything that it answers.
 //
 //	Prepare   asks the leader of each bucket's stream for each key's revision, and compares it with the one that the transaction read: if it is
-//	          another, the vote is no, and the client tries again. Then the writes go into the journal, each with the revision which its key has
+//	          another, the vote is no, and the client tries again. (It asks by a write without a value that the stream must refuse, and whose
+//	          refusal tells the revision; by a get where that tells nothing.) Then the writes go into the journal, each with the revision which its key has
 //	          now, its base. A yes follows once that is stored. Nothing is written to the buckets.
 //	Commit    writes all values at once, each by a compare-and-swap on its base (Nats-Expected-Last-Subject-Sequence), with
 //	          the transaction's id in the header Assent-Tx, and then settles the branch in the journal. Only then the locks are released and

@@ -130,7 +130,10 @@ func (f *fixture) store() *store {
 	j, err := journal.Take(f.ctx(), f.js, journal.Config{Name: p.cfg.Name, Log: f.log})
 	must(f.t, err)
 	f.t.Cleanup(j.Close)
-	return p.store(j)
+	s, err := p.store(j)
+	must(f.t, err)
+	f.t.Cleanup(s.requests.close)
+	return s
 }
 
 // branch is one operation that locks what it needs.

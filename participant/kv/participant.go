@@ -128,8 +128,13 @@ func (p *Participant) work(ctx context.Context, j *journal.Journal) error {
 	p.mu.Lock()
 	p.journal = j
 	p.mu.Unlock()
+	s, err := p.store(j)
+	if err != nil {
+		return err
+	}
+	defer s.requests.close()
 	inner, err := participant.New(p.nc, participant.Config{
-		Name: p.cfg.Name, Prefix: p.cfg.Prefix, Concurrency: p.cfg.Concurrency, NoWait: p.cfg.NoWait, Log: p.cfg.Log, Handler: p.store(j),
+		Name: p.cfg.Name, Prefix: p.cfg.Prefix, Concurrency: p.cfg.Concurrency, NoWait: p.cfg.NoWait, Log: p.cfg.Log, Handler: s,
 	})
 	if err != nil {
 		return err
@@ -149,11 +154,16 @@ func (p *Participant) work(ctx context.Context, j *journal.Journal) error {
 	return err
 }
 
-func (p *Participant) store(j *journal.Journal) *store {
-	return &store{
-		Journal: j, nc: p.nc, js: p.js, log: p.cfg.Log.WithField("participant", p.cfg.Name), counts: &p.counts, busy: make(chan struct{}, maxBusy),
-		buckets: buckets{js: p.js, reserved: strings.ReplaceAll(p.cfg.Prefix, ".", "-") + "-", allowed: p.cfg.Buckets, known: make(map[string]*bucket)},
+func (p *Participant) store(j *journal.Journal) (*store, error) {
+	busy := make(chan struct{}, maxBusy)
+	requests, err := newRequests(p.nc, busy)
+	if err != nil {
+		return nil, err
 	}
+	return &store{
+		Journal: j, nc: p.nc, js: p.js, log: p.cfg.Log.WithField("participant", p.cfg.Name), counts: &p.counts, busy: busy, requests: requests,
+		buckets: buckets{js: p.js, reserved: strings.ReplaceAll(p.cfg.Prefix, ".", "-") + "-", allowed: p.cfg.Buckets, known: make(map[string]*bucket)},
+	}, nil
 }
 
 // Stats are for operators.

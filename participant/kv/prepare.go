@@ -116,11 +116,7 @@ func locked(keys []participant.Key, d *demands) error {
 // validate compares the revisions that the branch demands with those that the keys have, and gives what a commit has to write.
 // A deletion of what is not there is nothing to write.
 func (s *store) validate(ctx context.Context, d *demands) ([]write, error) {
-	have := make([]found, len(d.refs))
-	err := s.each(len(d.refs), func(i int) (err error) {
-		have[i], err = last(ctx, s.nc, d.refs[i])
-		return err
-	})
+	have, err := s.have(ctx, d)
 	if errors.Is(err, ErrNoBucket) {
 		return nil, participant.Refuse(err)
 	}

@@ -27,7 +27,8 @@ type store struct {
 	buckets buckets
 	counts  *counts
 	// busy bounds the requests under way for branches with many keys.
-	busy chan struct{}
+	busy     chan struct{}
+	requests *requests
 }
 
 // counts are what Stats tells beside the journal's.

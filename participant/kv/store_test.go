@@ -355,8 +355,15 @@ func TestUnknownWrite(t *testing.T) {
 		f.wantVote(s, b, participant.Yes)
 		before := f.last("a", "x")
 		s.js = &lossy{JetStream: f.js, store: stored}
+		s.requests.publish = func(msg *nats.Msg) error {
+			if stored {
+				msg.Reply = nats.NewInbox()
+				return f.nc.PublishMsg(msg)
+			}
+			return nil
+		}
 		must(t, s.Commit(f.ctx(), b.Tx))
-		s.js = f.js
+		s.js, s.requests.publish = f.js, f.nc.PublishMsg
 		f.want("a", "x", fmt.Sprint("stored: ", stored))
 		if now := f.last("a", "x"); now.revision != before.revision+1 {
 			t.Errorf("revision %d after %d", now.revision, before.revision)
