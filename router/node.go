@@ -3,6 +3,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -130,6 +131,8 @@ type Node struct {
 	handler RequestHandler
 	again   time.Duration // announceAgain
 	gather  time.Duration // gatherTime
+	// stay is pause, for linger.
+	stay func(ctx context.Context, d time.Duration) bool
 }
 
 // stand is what a node may do at a time. It never changes; its gates do.
@@ -156,7 +159,7 @@ func NewNode(nc *nats.Conn, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, store: s, log: cfg.Log.WithField("group", cfg.Group).WithField("node", cfg.Name), ready: make(chan struct{}),
-		stale: make(chan struct{}, 1), again: announceAgain, gather: gatherTime,
+		stale: make(chan struct{}, 1), again: announceAgain, gather: gatherTime, stay: pause,
 	}
 	n.claims.init()
 	n.events.init()

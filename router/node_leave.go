@@ -130,7 +130,7 @@ func (r *nodeRun) linger() {
 	}
 	ctx, cancel := context.WithDeadline(r.work, r.leaving.deadline)
 	defer cancel()
-	pause(ctx, min(r.n.cfg.TTL/4, lingerTime))
+	r.n.stay(ctx, min(r.n.cfg.TTL/4, lingerTime))
 }
 
 // unreleased says what was not handed over, and why.

@@ -162,6 +162,8 @@ type bank struct {
 
 	mu     sync.Mutex
 	vaults map[string]*vault
+	// made hears of each node before it runs.
+	made func(n *router.Node)
 }
 
 func newBank(t testing.TB, kind router.Kind) *bank {
@@ -275,6 +277,9 @@ func (b *bank) join(name string, log *logrus.Logger, unready ...bool) *member {
 		DrainTimeout: bankPatience, Config: router.Config{Log: log},
 	})
 	ok(b.t, err)
+	if b.made != nil {
+		b.made(n)
+	}
 	p, err := participant.New(nc, participant.Config{Name: name, Handler: v, Ownership: n, Log: log})
 	ok(b.t, err)
 	m := &member{node: n}
@@ -392,34 +397,87 @@ func TestWrongOwnerIsInTheLog(t *testing.T) {
 	b.join("n2", nil)
 	g := b.settled(2)
 	key, route := b.keyOf("n2")
-	sub := messages.Submission{
-		Tx: messages.NewID(), TimeoutMS: 20_000,
-		Operations: []messages.Operation{{Participant: "n1", Payload: []byte(`1`), Route: &messages.Route{Group: "accounts", Key: key, Incarnation: route.Incarnation, Epoch: route.Epoch}}},
-	}
-	var subjects messages.Subjects
-	js, err := jetstream.New(b.nc)
-	ok(t, err)
-	votes := make(chan *nats.Msg, 10)
-	_, err = b.nc.Subscribe("assent.log.*.vote.n1", func(msg *nats.Msg) { votes <- msg })
-	ok(t, err)
-	ok(t, b.nc.Flush())
-	ok(t, b.nc.PublishRequest(subjects.Submit(sub.Tx.Shard(1)), b.nc.NewInbox(), messages.AppendSubmission(nil, &sub)))
-	msg := wait(t, votes, "n1 votes")
-	var vote messages.VoteRecord
-	var decoder messages.Decoder
-	ok(t, decoder.Vote([]byte(strings.TrimSpace(string(msg.Data))), &vote))
+	tx, vote, msg := b.ask("n1", key, route)
 	want := fmt.Sprintf("wrong owner: n1 does not own key %q in epoch %d", key, g.Epoch)
-	if vote.Tx != sub.Tx || vote.Vote != messages.VoteNo || !vote.Held || vote.WrongOwner != g.Epoch || vote.Reason != want {
+	if vote.Vote != messages.VoteNo || !vote.Held || vote.WrongOwner != g.Epoch || vote.Reason != want {
 		t.Errorf("vote %+v, want a held no by the wrong owner in epoch %d: %s", vote, g.Epoch, want)
 	}
-	stream, err := js.Stream(t.Context(), subjects.Stream(0))
+	js, err := jetstream.New(b.nc)
+	ok(t, err)
+	stream, err := js.Stream(t.Context(), messages.Subjects{}.Stream(0))
 	ok(t, err)
 	if stored, err := stream.GetLastMsgForSubject(t.Context(), msg.Subject); err != nil || string(stored.Data) != string(msg.Data) {
 		t.Errorf("the log has %v, %v", stored, err)
 	}
-	if n := b.vault("n1").count(sub.Tx); n != 0 {
+	if n := b.vault("n1").count(tx); n != 0 {
 		t.Errorf("%d calls of Prepare", n)
 	}
+}
+
+// ask submits a transaction for a node as one who has found it by a route, and gives the node's vote, and the message that it came in.
+func (b *bank) ask(node, key string, route router.Route) (tx messages.ID, vote messages.VoteRecord, msg *nats.Msg) {
+	b.t.Helper()
+	sub := messages.Submission{
+		Tx: messages.NewID(), TimeoutMS: 20_000,
+		Operations: []messages.Operation{{Participant: node, Payload: []byte(`1`), Route: &messages.Route{Group: "accounts", Key: key, Incarnation: route.Incarnation, Epoch: route.Epoch}}},
+	}
+	var subjects messages.Subjects
+	votes := make(chan *nats.Msg, 10)
+	listening, err := b.nc.Subscribe("assent.log.*.vote."+node, func(msg *nats.Msg) { votes <- msg })
+	ok(b.t, err)
+	defer func() { ok(b.t, listening.Unsubscribe()) }()
+	ok(b.t, b.nc.Flush())
+	ok(b.t, b.nc.PublishRequest(subjects.Submit(sub.Tx.Shard(1)), b.nc.NewInbox(), messages.AppendSubmission(nil, &sub)))
+	if msg = wait(b.t, votes, node+" votes"); msg == nil {
+		b.t.FailNow()
+	}
+	ok(b.t, new(messages.Decoder).Vote([]byte(strings.TrimSpace(string(msg.Data))), &vote))
+	if vote.Tx != sub.Tx {
+		b.t.Fatalf("vote %+v, want one of %s", vote, sub.Tx)
+	}
+	return sub.Tx, vote, msg
+}
+
+// A node that has handed everything over stays a moment: a prepare that was routed by an older ring, and arrives after the last partition has
+// gone, is told who does not own the key any more, and since which epoch. Without that its process ends, and nobody would answer it
+// until it times out.
+func TestNodeStaysForWhoRoutedByAnOlderRing(t *testing.T) {
+	b := newBank(t, router.HandOff)
+	stays, leave := make(chan time.Duration, 1), make(chan struct{})
+	b.made = func(n *router.Node) {
+		n.Stays(func(ctx context.Context, d time.Duration) bool {
+			stays <- d
+			select {
+			case <-leave:
+			case <-ctx.Done():
+			}
+			return ctx.Err() == nil
+		})
+	}
+	n1 := b.join("n1", nil)
+	b.made = nil
+	b.join("n2", nil)
+	before := b.settled(2)
+	key, route := b.keyOf("n1")
+	ended := make(chan error, 1)
+	go func() { // as a process ends
+		err := n1.stopNode()
+		ended <- errors.Join(err, n1.stopParties())
+	}()
+	select {
+	case d := <-stays:
+		if d != 500*time.Millisecond {
+			t.Errorf("it stays for %v, want a quarter of its TTL of 2 s", d)
+		}
+	case err := <-ended:
+		t.Fatalf("it has ended (%v), and did not stay", err)
+	}
+	_, vote, _ := b.ask("n1", key, route)
+	if vote.Vote != messages.VoteNo || !vote.Held || vote.WrongOwner <= before.Epoch || !strings.Contains(vote.Reason, "n1 does not own key") {
+		t.Errorf("vote %+v, want a held no by the wrong owner in an epoch after %d", vote, before.Epoch)
+	}
+	close(leave)
+	ok(t, wait(t, ended, "it ends"))
 }
 
 func (v *vault) count(tx messages.ID) int {
