@@ -43,6 +43,7 @@ type leader struct {
 	prepares         map[string]string
 	aborts, finishes string
 	history          history
+	newest           map[string]newest // by participant
 	clock            *logclock.Clock
 	behind           bool // the log was trimmed beyond what was read
 	scratch          leaderScratch
@@ -142,6 +143,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		dones:      make(chan *nats.Msg, doneQueue),
 		registered: make(chan string, 1024),
 		calls:      make(chan func(), 64),
+		newest:     make(map[string]newest),
 		ended:      make(chan struct{}),
 
 		granted: make(chan *mandate),

@@ -85,9 +85,14 @@ func (l *leader) openConsumer(ctx context.Context, participant string) (messages
 	if err != nil {
 		return messages.ShardInfo{}, fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
+	voted, committed, err := l.newestCommitted(ctx, participant)
+	if err != nil {
+		return messages.ShardInfo{}, err
+	}
 	return messages.ShardInfo{
 		Stream: info.Config.Name, Consumer: participant,
 		Incarnation: info.Created.UTC().Format(time.RFC3339Nano), LastSequence: info.State.LastSeq,
+		Voted: voted, Committed: committed,
 	}, nil
 }
 

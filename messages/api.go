@@ -2,6 +2,8 @@
 
 package messages
 
+import "time"
+
 // RegisterRequest is what a participant sends to the API subject "register" when it starts, and whenever it has
 // reconnected; JSON.
 type RegisterRequest struct {
@@ -26,6 +28,11 @@ type ShardInfo struct {
 	// remembers more than this has voted into a log that lost data.
 	Incarnation  string `json:"incarnation"`
 	LastSequence uint64 `json:"last_sequence"`
+	// Voted is the log's time of the participant's newest message of votes; zero when there is none. Committed is a
+	// transaction that this message says yes to and that was committed, the newest; zero when there is none. By that of the shard
+	// with the newest Voted a store is recognised that has lost data.
+	Voted     time.Time `json:"voted,omitzero"`
+	Committed ID        `json:"committed,omitzero"`
 }
 
 // InstanceService is the NATS micro service name of every participant's instances, and InstanceKey the metadata key that

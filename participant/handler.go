@@ -116,7 +116,20 @@ type Watermark interface {
 	SetWatermark(ctx context.Context, stream, incarnation string, sequence uint64) error
 }
 
+// Memory is an optional interface of a Handler or BatchHandler, of a store that keeps for some time what it has committed: at the
+// start the SDK asks it for the newest transaction that this participant voted yes for and that was committed. A store that does not have it
+// was restored from a backup, failed over to a standby that was behind, or does not keep what it acknowledged: that is logged as an error
+// (ErrStoreLost), and the participant goes on.
+type Memory interface {
+	// Remembers tells whether the branch of a transaction is prepared here, or was committed here, or was long enough ago that it
+	// may have been forgotten.
+	Remembers(ctx context.Context, tx messages.ID) (bool, error)
+}
+
 var (
+	// ErrStoreLost is what is logged of a store that has lost a transaction which it voted yes for. An operator has to
+	// compare the stores by hand.
+	ErrStoreLost = errors.New("participant: the store has lost data")
 	// ErrLogLost is why Run stops when the log ends before a vote that it had acknowledged, or is another log: the server
 	// has lost data. An operator has to compare the stores by hand.
 	ErrLogLost = errors.New("participant: the log has lost data")

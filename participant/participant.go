@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -184,6 +185,9 @@ func (p *Participant) join(ctx context.Context) (leave func(context.Context), er
 	if err := p.recall(ctx, recalled, len(shards)); err != nil {
 		return leave, err
 	}
+	if err := p.remember(ctx, shards); err != nil {
+		return leave, err
+	}
 	for shard, info := range shards {
 		stop, err := p.take(ctx, shard, info)
 		if err != nil {
@@ -221,6 +225,26 @@ func (p *Participant) recall(ctx context.Context, recalled []Prepared, shards in
 			p.hold(&recalled[i], now)
 		}
 	})
+	return nil
+}
+
+// remember asks the store for the newest transaction that it must have. Only for that of the newest vote: of older ones a store may have
+// forgotten that it committed them.
+func (p *Participant) remember(ctx context.Context, shards []messages.ShardInfo) error {
+	store, ok := p.cfg.store().(Memory)
+	newest := slices.MaxFunc(shards, func(a, b messages.ShardInfo) int { return a.Voted.Compare(b.Voted) }).Committed
+	if !ok || newest.IsZero() {
+		return nil
+	}
+	remembers, err := store.Remembers(ctx, newest)
+	if err != nil {
+		return fmt.Errorf("participant %s: whether %s is remembered: %w", p.cfg.Name, newest, err)
+	}
+	if !remembers {
+		p.log.WithError(ErrStoreLost).WithField("tx", newest.String()).Error("the store knows nothing of a transaction that this participant voted yes " +
+			"for and that was committed: it was restored from a backup, or a standby took over that was behind; what was committed before it may be lost " +
+			"too: compare by hand (assent tx list --history)")
+	}
 	return nil
 }
 

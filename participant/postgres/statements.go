@@ -21,6 +21,7 @@ type statements struct {
 	begin      string
 	timeout    string // how long a statement of the transaction waits for a lock
 	inDoubt    string
+	remembers  string // its parameters are the participant, the transaction's id and its gid
 	marker     string // its parameters are the transaction's id and the second at which it expires
 	markerName string // of the prepared statement
 	stats      string
@@ -56,6 +57,8 @@ func newStatements(cfg *Config) *statements {
 	const ours = `FROM pg_prepared_xacts WHERE database = current_database() AND starts_with(gid, $1)`
 	s.inDoubt = `SELECT gid ` + ours + ` ORDER BY prepared`
 	s.stats = `SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(prepared)), 0)::float8 ` + ours
+	s.remembers = `SELECT EXISTS (SELECT FROM ` + s.markers + ` WHERE participant = $1 AND tx = $2::uuid) ` +
+		`OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database() AND gid = $3)`
 	// The marker tells whether the transaction had written (or locked) anything before: it has a number then. That is asked for before
 	// the marker brings a number about, in the subquery, which OFFSET keeps from being merged.
 	s.marker = `INSERT INTO ` + s.markers + ` (participant, tx, xid, expires, wrote) SELECT '` + cfg.Name + `', $1::uuid, pg_current_xact_id(), to_timestamp($2), b.wrote ` +

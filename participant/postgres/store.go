@@ -44,6 +44,7 @@ var (
 	_ participant.Handler   = (*Store)(nil)
 	_ participant.InDoubt   = (*Store)(nil)
 	_ participant.Watermark = (*Store)(nil)
+	_ participant.Memory    = (*Store)(nil)
 )
 
 // Open checks the database, makes the tables that it needs (unless Config.NoCreate), and gives a Store. The pool stays the
@@ -92,4 +93,18 @@ func (s *Store) InDoubt(ctx context.Context) ([]participant.Prepared, error) {
 		branches = append(branches, participant.Prepared{Tx: tx})
 	}
 	return branches, nil
+}
+
+// Remembers tells whether the database has a branch prepared, or its marker. It looks twice: a branch that another instance commits
+// between the looks at the one and the other is in neither.
+func (s *Store) Remembers(ctx context.Context, tx messages.ID) (found bool, err error) {
+	for range 2 {
+		if err := s.pool.QueryRow(ctx, s.sql.remembers, s.cfg.Name, tx.String(), s.sql.gid(tx)).Scan(&found); err != nil {
+			return false, fmt.Errorf("postgres: looking for %s: %w", s.sql.gid(tx), err)
+		}
+		if found {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -73,6 +73,7 @@ func TestRestoredFromABackup(t *testing.T) {
 	must(t, s.Commit(t.Context(), after.Tx))
 	prepare(t, s, doubt, participant.Yes)
 	must(t, s.SetWatermark(t.Context(), "log-0", "x", 9))
+	remembers(t, s, true, before, after, doubt)
 
 	must(t, server.Stop())
 	must(t, os.RemoveAll(now))
@@ -80,6 +81,9 @@ func TestRestoredFromABackup(t *testing.T) {
 	must(t, server.Start())
 	// What was prepared at the backup is in doubt again, and the SDK repeats its vote.
 	inDoubt(t, s, before.Tx)
+	// The newest that was committed is not there, which the SDK asks for.
+	remembers(t, s, true, before)
+	remembers(t, s, false, after, doubt)
 	// What was prepared since is gone, and its commit is told as heuristic: also one that was applied, if it comes again.
 	for _, gone := range []*participant.Branch{doubt, after} {
 		if err := s.Commit(t.Context(), gone.Tx); !errors.Is(err, participant.ErrHeuristic) {
@@ -93,5 +97,15 @@ func TestRestoredFromABackup(t *testing.T) {
 	must(t, s.Commit(t.Context(), before.Tx))
 	if a, b := d.balance("a"), d.balance("b"); a != 110 || b != 100 {
 		t.Errorf("balances %d and %d", a, b)
+	}
+}
+
+// remembers asks the Store for branches.
+func remembers(t *testing.T, s *Store, want bool, branches ...*participant.Branch) {
+	t.Helper()
+	for _, b := range branches {
+		if got, err := s.Remembers(t.Context(), b.Tx); got != want || err != nil {
+			t.Errorf("remembers %s: %v, %v; want %v", b.Tx, got, err, want)
+		}
 	}
 }

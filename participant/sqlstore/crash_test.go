@@ -206,6 +206,7 @@ func TestOldBackup(t *testing.T) {
 	s.wantYes(t, later)
 	must(t, s.Commit(t.Context(), b.Tx))
 	must(t, s.Commit(t.Context(), later.Tx))
+	remembers(t, s, true, forgotten, b, later)
 
 	db, err := sql.Open("sqlite", "file:"+backup)
 	must(t, err)
@@ -215,9 +216,21 @@ func TestOldBackup(t *testing.T) {
 	if err != nil || len(doubts) != 1 || doubts[0].Tx != b.Tx {
 		t.Fatalf("in doubt are %v, %v", doubts, err)
 	}
+	remembers(t, s, true, forgotten, b)
+	remembers(t, s, false, later)
 	must(t, s.Commit(t.Context(), forgotten.Tx))
 	must(t, s.Commit(t.Context(), b.Tx))
 	s.wantStock(t, "widget", 6, 0, 0)
 	wantError(t, s.Commit(t.Context(), later.Tx), participant.ErrHeuristic, "restored from a backup")
 	s.wantStock(t, "widget", 6, 0, 0)
+}
+
+// remembers asks the store for branches.
+func remembers(t *testing.T, s *shop, want bool, branches ...*participant.Branch) {
+	t.Helper()
+	for _, b := range branches {
+		if got, err := s.Remembers(t.Context(), b.Tx); got != want || err != nil {
+			t.Errorf("remembers %s: %v, %v; want %v", b.Tx, got, err, want)
+		}
+	}
 }

@@ -142,12 +142,11 @@ func (s *Store) keepOut(ctx context.Context, tx *sql.Tx, id messages.ID) (keep b
 // lost judges a commit of a branch that is not here: what is at most as old as what was reaped was finished, and is repeated. Of
 // anything younger the row would be here, unless the database has lost it.
 func (s *Store) lost(ctx context.Context, tx *sql.Tx, id messages.ID) error {
-	var through int64
-	err := tx.QueryRowContext(ctx, s.say.through, s.cfg.Name).Scan(&through)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	reaped, err := s.reapedThrough(ctx, tx, id)
+	if err != nil {
 		return err
 	}
-	if err == nil && id.UnixMilli() <= through {
+	if reaped {
 		s.log(id).Debug("a commit of what was finished long ago, and is forgotten")
 		return nil
 	}

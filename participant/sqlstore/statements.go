@@ -17,6 +17,8 @@ type statements struct {
 	barrier string
 	// look reads the row and locks it: participant, tx. It gives state, branch, reason.
 	look string
+	// known counts the rows: participant, tx.
+	known string
 	// settle: state, reason, changed, forget, participant, tx.
 	settle string
 	// hold: participant, tx.
@@ -51,6 +53,7 @@ func newStatements(d Dialect) *statements {
 		dialect: d,
 		barrier: `INSERT INTO ` + insertBranch + ` VALUES (?, ?, 'tried', ?, '', ?, NULL) ON CONFLICT DO NOTHING`,
 		look:    `SELECT state, branch, reason FROM assent_branches WHERE participant = ? AND tx = ? FOR UPDATE`,
+		known:   `SELECT COUNT(*) FROM assent_branches WHERE participant = ? AND tx = ?`,
 		settle: `UPDATE assent_branches SET state = ?, branch = '', reason = ?, changed = ?, forget = ?` +
 			` WHERE participant = ? AND tx = ? AND ` + open,
 		hold:    `UPDATE assent_branches SET state = 'held' WHERE participant = ? AND tx = ? AND ` + open,
@@ -83,7 +86,7 @@ func newStatements(d Dialect) *statements {
 		// The setting holds until the transaction ends. The row comes from it, so that it is there before anything can wait.
 		s.barrier = `WITH patience AS (SELECT set_config('lock_timeout', ?, true)) INSERT INTO ` + insertBranch +
 			` SELECT ?, ?, 'tried', ?::bytea, '', ?::bigint, NULL FROM patience ON CONFLICT DO NOTHING`
-		s.number(&s.barrier, &s.look, &s.settle, &s.hold, &s.refuse, &s.through, &s.reap, &s.due, &s.inDoubt, &s.stats, &s.mark, &s.setMark)
+		s.number(&s.barrier, &s.look, &s.known, &s.settle, &s.hold, &s.refuse, &s.through, &s.reap, &s.due, &s.inDoubt, &s.stats, &s.mark, &s.setMark)
 	}
 	return s
 }

@@ -31,6 +31,7 @@ var (
 	_ participant.Handler   = (*Store)(nil)
 	_ participant.InDoubt   = (*Store)(nil)
 	_ participant.Watermark = (*Store)(nil)
+	_ participant.Memory    = (*Store)(nil)
 )
 
 // The states of a branch's row.
@@ -122,6 +123,37 @@ func (s *Store) InDoubt(ctx context.Context) (all []participant.Prepared, err er
 		all = append(all, participant.Prepared{Tx: id, Keys: b.Keys()})
 	}
 	return all, rows.Err()
+}
+
+// Remembers implements participant.Memory: whether there is a row, or there may have been one that was reaped. The row first: one that
+// is reaped between the two looks is behind the reaper then.
+func (s *Store) Remembers(ctx context.Context, tx messages.ID) (bool, error) {
+	var rows int
+	if err := s.db.QueryRowContext(ctx, s.say.known, s.cfg.Name, tx.String()).Scan(&rows); err != nil {
+		return false, fmt.Errorf("sqlstore: %w", err)
+	}
+	if rows > 0 {
+		return true, nil
+	}
+	return s.reapedThrough(ctx, s.db, tx)
+}
+
+// reapedThrough tells whether a transaction is at most as old as what was reaped.
+func (s *Store) reapedThrough(ctx context.Context, from querier, tx messages.ID) (bool, error) {
+	var through int64
+	err := from.QueryRowContext(ctx, s.say.through, s.cfg.Name).Scan(&through)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("sqlstore: %w", err)
+	}
+	return tx.UnixMilli() <= through, nil
+}
+
+// querier is a database, or a transaction of it.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
 // LocksKeys says that instances keep each other from the keys of what they have prepared: they are in the database.

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
+)
+
+// newest remembers what a participant's newest message of votes told, for who registers again and again.
+type newest struct {
+	sequence  uint64 // of the message
+	committed messages.ID
+}
+
+// newestSearches is how many transactions of one message are looked for in the log's history.
+const newestSearches = 4
+
+// newestCommitted is the newest transaction that a participant's newest message of votes says yes to and that was committed, and the log's
+// time of that message. Either is zero when there is none.
+func (l *leader) newestCommitted(ctx context.Context, participant string) (voted time.Time, committed messages.ID, err error) {
+	msg, err := l.stream.GetLastMsgForSubject(ctx, l.subjects.Vote(l.shard, participant))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return voted, committed, nil
+	}
+	if err != nil {
+		return voted, committed, fmt.Errorf("newest vote of %s on shard %d: %w", participant, l.shard, err)
+	}
+	yes := yesVotes(msg.Data)
+	views := make([]protocol.View, len(yes))
+	var known newest
+	err = l.inLeader(ctx, func() {
+		known = l.newest[participant]
+		for i, tx := range yes {
+			views[i], _ = l.fold.View(tx)
+		}
+	})
+	if err != nil || known.sequence == msg.Sequence {
+		return msg.Time.UTC(), known.committed, err
+	}
+	committed, final, err := l.committedOf(ctx, yes, views)
+	if err == nil && final {
+		err = l.inLeader(ctx, func() { l.newest[participant] = newest{msg.Sequence, committed} })
+	}
+	return msg.Time.UTC(), committed, err
+}
+
+// yesVotes are the transactions that a message of votes says yes to, newest first.
+func yesVotes(body []byte) (yes []messages.ID) {
+	var decoder messages.Decoder
+	for line := range messages.Lines(body) {
+		var vote messages.VoteRecord
+		if decoder.Vote(line, &vote) == nil && vote.Vote == messages.VoteYes {
+			yes = append(yes, vote.Tx)
+		}
+	}
+	slices.Reverse(yes)
+	return yes
+}
+
+// committedOf is the first that was committed, by what the fold has of each, or else the log. It is final if none before it may be
+// committed yet.
+func (l *leader) committedOf(ctx context.Context, yes []messages.ID, views []protocol.View) (committed messages.ID, final bool, err error) {
+	final = true
+	searches := 0
+	for i, tx := range yes {
+		outcome, open := views[i].Outcome, !views[i].Finished
+		if outcome == messages.Undecided && !open && searches < newestSearches { // the fold has forgotten it, or not read it yet
+			searches++
+			_, view, known, err := l.search(ctx, tx)
+			if err != nil {
+				return messages.ID{}, false, err
+			}
+			outcome, open = view.Outcome, known && !view.Finished
+		}
+		if outcome == messages.Committed {
+			return tx, final, nil
+		}
+		final = final && (outcome == messages.Aborted || !open)
+	}
+	return messages.ID{}, final, nil
+}
