@@ -184,7 +184,7 @@ func (b *bucket) openStream(ctx context.Context, i int, cfg *Config, create bool
 // For how long a server is asked again that does not answer: a replicated stream has no leader for a while after it was made,
 // and after its leader died; nobody at all answers where there is no JetStream.
 const (
-	attemptTime  = 2 * time.Second
+	attemptTime  = 2 * time.Second // at first: each attempt is given twice as long as the one before, for a server that is slow
 	attemptPause = 100 * time.Millisecond
 	silentTime   = 15 * time.Second
 	nobodyTime   = 3 * time.Second
@@ -192,8 +192,9 @@ const (
 
 // persist does something until it succeeds or fails for good.
 func persist(ctx context.Context, f func(context.Context) error) error {
-	for begun := time.Now(); ; {
-		attempt, cancel := context.WithTimeout(ctx, attemptTime)
+	begun := time.Now()
+	for limit := attemptTime; ; limit = min(2*limit, max(attemptTime, silentTime-time.Since(begun))) {
+		attempt, cancel := context.WithTimeout(ctx, limit)
 		err := f(attempt)
 		cancel()
 		patience := silentTime
@@ -355,6 +356,11 @@ func (b *bucket) get(ctx context.Context, at place) (record.Record, uint64, erro
 	if err != nil {
 		return record.Record{}, 0, err
 	}
+	return decode(at, &last)
+}
+
+// decode gives the record of a key of what is stored of it.
+func decode(at place, last *raw) (record.Record, uint64, error) {
 	if last.revision == 0 {
 		return record.Record{}, 0, nil
 	}

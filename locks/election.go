@@ -91,9 +91,7 @@ func nudge(hints chan<- struct{}) {
 }
 
 func (e *Election) leader(ctx context.Context, at place) (Leader, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.s.request())
-	defer cancel()
-	r, _, err := e.s.bucket.get(ctx, at)
+	r, _, err := e.s.get(ctx, at)
 	if err != nil {
 		return Leader{}, err
 	}

@@ -141,6 +141,8 @@ func (e *entry) carryOut(effects []agent.Effect) {
 	}
 }
 
+// write writes a record. It does not wait for a late answer, as those do that read: then what came of the write is not known, and the
+// agent reads next, which tells it, and also what somebody else has written meanwhile.
 func (e *entry) write(w *agent.Write) {
 	ctx, cancel := context.WithTimeout(e.s.ctx, e.s.request())
 	defer cancel()
@@ -169,9 +171,7 @@ func (e *entry) wrote(revision uint64, err error) {
 }
 
 func (e *entry) read() {
-	ctx, cancel := context.WithTimeout(e.s.ctx, e.s.request())
-	defer cancel()
-	r, revision, err := e.s.bucket.get(ctx, e.at)
+	r, revision, err := e.s.get(e.s.ctx, e.at)
 	e.do(func(a *agent.Agent, now int64) []agent.Effect {
 		switch {
 		case err == nil:
@@ -183,6 +183,15 @@ func (e *entry) read() {
 			return a.ReadFailed(now)
 		}
 	})
+}
+
+// get reads the record of a key, and waits for the answer.
+func (s *Session) get(ctx context.Context, at place) (record.Record, uint64, error) {
+	last, err := s.lookAt(ctx, at)
+	if err != nil {
+		return record.Record{}, 0, err
+	}
+	return decode(at, &last)
 }
 
 // pause waits, unless the session ends.

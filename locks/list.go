@@ -101,8 +101,12 @@ func (b *bucket) list(ctx context.Context, stream int) (list []Info, err error) 
 	if err != nil {
 		return nil, err
 	}
+	wait := attemptTime / 2
+	if deadline, ok := ctx.Deadline(); ok { // the attempt's
+		wait = max(wait, time.Until(deadline)/2)
+	}
 	for pending := consumer.CachedInfo().NumPending; pending > 0; {
-		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(attemptTime/2))
+		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(wait))
 		if err != nil {
 			return nil, err
 		}

@@ -41,6 +41,7 @@ type Session struct {
 
 	mu       sync.Mutex
 	err      error
+	begins   bool // it has not been stored in time yet
 	closing  bool
 	entries  map[string]*entry
 	busy     map[*entry]bool
@@ -53,7 +54,8 @@ type renewal struct {
 	revision uint64
 	beat     uint64
 	sent     time.Time // when the beat under way was first sent; zero when none is
-	missing  int       // reads in a row that did not find the record
+	missing  int       // reads in a row, one after the other, that did not find the record
+	missed   time.Time // when the last of them was answered
 }
 
 // sessionRecord is what is stored of a session.
@@ -86,7 +88,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Session, error) {
 		cfg: cfg, id: id, bucket: b, at: b.place(kindSession, id), begun: time.Now(),
 		log: cfg.Log.WithFields(logrus.Fields{"session": id, "bucket": cfg.Bucket}), done: make(chan struct{}), leaving: make(chan struct{}),
 		entries: make(map[string]*entry), busy: make(map[*entry]bool), wake: make(chan struct{}, 1),
-		watchers: make(map[string]*watcher),
+		watchers: make(map[string]*watcher), begins: true,
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := s.introduce(ctx); err != nil {
@@ -105,24 +107,26 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// introduce stores the session's record and listens for the others.
+// introduce stores the session's record and listens for the others. What was stored only when its TTL was over is renewed at
+// once: nobody has seen the session yet.
 func (s *Session) introduce(ctx context.Context) (err error) {
 	if s.inbox, err = s.bucket.nc.Subscribe(s.bucket.inbox(s.id), s.hear); err != nil {
 		return err
 	}
-	for {
-		if s.renew(ctx) {
+	for s.renew(ctx) {
+		if s.remaining() > 0 {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.begins = false
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			_ = s.inbox.Unsubscribe()
-			return context.Cause(ctx)
-		case <-s.done:
-			_ = s.inbox.Unsubscribe()
-			return s.Err()
-		case <-time.After(s.retry()):
-		}
+	}
+	_ = s.inbox.Unsubscribe()
+	select {
+	case <-s.done:
+		return s.Err()
+	default:
+		return context.Cause(ctx)
 	}
 }
 
@@ -139,12 +143,11 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 // exact: it looks at the clock, also when the process has just been woken up and Done is not closed yet.
 func (s *Session) Err() error {
 	s.mu.Lock()
-	err := s.err
-	s.mu.Unlock()
-	if err == nil && s.remaining() <= 0 {
+	defer s.mu.Unlock()
+	if s.err == nil && s.remaining() <= 0 {
 		return errExpired
 	}
-	return err
+	return s.err
 }
 
 var errExpired = fmt.Errorf("locks: %w: no renewal was acknowledged for the session's TTL", ErrLost)
@@ -165,13 +168,20 @@ const (
 	maxRequest  = 2 * time.Second
 )
 
-// request is how long one request may take before it is made again.
+// request is how long one request may take before it is made again. It may be answered later all the same: see repeat.
 func (s *Session) request() time.Duration { return min(max(s.cfg.TTL/4, minRequest), maxRequest) }
 
 // retry is the pause after a renewal that came to nothing.
 func (s *Session) retry() time.Duration {
 	return min(max(s.cfg.TTL/40, 10*time.Millisecond), 250*time.Millisecond)
 }
+
+// insistently is the tempo of a request on which the session's life depends, and patiently that of others.
+func (s *Session) insistently() tempo {
+	return tempo{every: s.request(), most: max(s.request(), s.cfg.TTL/16), pause: s.retry()}
+}
+
+func (s *Session) patiently() tempo { return tempo{every: s.request(), most: s.cfg.TTL} }
 
 // keepAlive renews the session for as long as it lives.
 func (s *Session) keepAlive() {
@@ -183,37 +193,55 @@ func (s *Session) keepAlive() {
 			return
 		case <-timer.C:
 		}
-		if s.renew(s.ctx) {
-			timer.Reset(s.cfg.TTL/beatsPerTTL - time.Since(s.begun.Add(time.Duration(s.deadline.Load())-s.cfg.TTL)))
-		} else {
-			timer.Reset(s.retry())
+		if !s.renew(s.ctx) {
+			return // it is over
 		}
+		timer.Reset(s.cfg.TTL/beatsPerTTL - time.Since(s.begun.Add(time.Duration(s.deadline.Load())-s.cfg.TTL)))
 	}
 }
 
-// renew stores the next beat, or the one before until it is known what came of it: true when it was stored. It is always
-// the same message on the same revision, so however often it is sent, it is stored once.
+// renew stores the next beat, and goes on until it is stored, which is true, the session is over, or ctx ends. It is always the
+// same message on the same revision, so however often it is sent, it is stored once.
 func (s *Session) renew(ctx context.Context) bool {
 	r := &s.renewal
-	if r.sent.IsZero() {
-		r.beat++
-		r.sent = time.Now()
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.request())
-	defer cancel()
-	revision, _, err := s.bucket.swap(ctx, s.at, s.beatMessage(r.beat), r.revision)
-	switch {
-	case err == nil:
-		s.renewed(revision)
-		return true
-	case errors.Is(err, errConflict):
-		return s.settleRenewal(ctx)
-	default:
-		if ctx.Err() == nil {
-			s.log.WithError(err).Debug("a renewal was not acknowledged; trying again")
+	r.beat++
+	r.sent = time.Now()
+	beat, expected := r.beat, r.revision
+	_ = repeat(ctx, s.insistently(), func(ctx context.Context) written {
+		return s.write(ctx, s.beatMessage(beat), expected)
+	}, func(w written) bool {
+		switch {
+		case w.err != nil:
+			s.log.WithError(w.err).Debug("a renewal was not acknowledged; trying again")
+			return false
+		case w.refused:
+			return s.settleRenewal(&w)
+		default:
+			s.renewed(w.revision)
+			return true
 		}
-		return false
+	})
+	return r.sent.IsZero()
+}
+
+// written is what came of a write to the session's record.
+type written struct {
+	revision uint64    // as which it was stored, unless it was refused
+	refused  bool      // because the record has another revision: an earlier sending of the write was stored, or another's
+	last     raw       // what was stored then
+	asked    time.Time // when that was asked for
+	err      error     // what came of it, or what is stored, is not known; or it was refused for good
+}
+
+// write writes to the session's record, and reads it when it has another revision.
+func (s *Session) write(ctx context.Context, msg *nats.Msg, expected uint64) written {
+	revision, _, err := s.bucket.swap(ctx, s.at, msg, expected)
+	if !errors.Is(err, errConflict) {
+		return written{revision: revision, err: err}
 	}
+	asked := time.Now()
+	last, err := s.bucket.last(ctx, s.at)
+	return written{refused: true, last: last, asked: asked, err: err}
 }
 
 func (s *Session) beatMessage(beat uint64) *nats.Msg {
@@ -224,10 +252,15 @@ func (s *Session) beatMessage(beat uint64) *nats.Msg {
 	return &nats.Msg{Data: data, Header: nats.Header{"Nats-TTL": {silentFor}}}
 }
 
-// renewed: the beat under way was stored.
+// renewed: the beat under way was stored. An acknowledgement that comes after the deadline does not bring the session back: somebody
+// may have heard that it is lost, and acted on that.
 func (s *Session) renewed(revision uint64) {
 	r := &s.renewal
-	s.deadline.Store(int64(r.sent.Add(s.cfg.TTL).Sub(s.begun)))
+	s.mu.Lock()
+	if s.begins || s.remaining() > 0 {
+		s.deadline.Store(int64(r.sent.Add(s.cfg.TTL).Sub(s.begun)))
+	}
+	s.mu.Unlock()
 	r.revision, r.sent, r.missing = revision, time.Time{}, 0
 }
 
@@ -235,27 +268,26 @@ func (s *Session) renewed(revision uint64) {
 // have it yet.
 const lostReads = 4
 
-// settleRenewal finds out why a renewal was refused: an earlier sending of it was stored, or somebody ended the session.
-func (s *Session) settleRenewal(ctx context.Context) bool {
-	last, err := s.bucket.last(ctx, s.at)
-	if err != nil {
-		return false
-	}
-	r := &s.renewal
+// settleRenewal finds out why a renewal was refused: an earlier sending of it was stored, or somebody ended the session. It is false
+// when neither is known.
+func (s *Session) settleRenewal(w *written) bool {
+	last, r := &w.last, &s.renewal
 	var stored sessionRecord
 	switch {
 	case last.revision > r.revision && last.deleted:
 		s.end(fmt.Errorf("locks: %w: the session was ended by another, who did not see it renewed for its TTL of %s", ErrLost, s.cfg.TTL))
-		return false
+		return true
 	case last.revision > r.revision && json.Unmarshal(last.data, &stored) == nil && stored.Beat == r.beat && stored.Owner == s.cfg.Owner:
 		s.renewed(last.revision)
 		return true
 	case last.revision > r.revision:
 		s.end(fmt.Errorf("locks: %w: somebody else wrote the session's record %s", ErrLost, s.at.subject))
-		return false
-	case last.revision == 0 && r.revision > 0:
+		return true
+	case last.revision == 0 && r.revision > 0 && w.asked.After(r.missed): // those that were under way together are one
+		r.missed = time.Now()
 		if r.missing++; r.missing >= lostReads {
 			s.end(fmt.Errorf("locks: %w: the session's record %s was deleted", ErrLost, s.at.subject))
+			return true
 		}
 	}
 	return false // the server has a write under way, or was deposed: once more
@@ -263,18 +295,14 @@ func (s *Session) settleRenewal(ctx context.Context) bool {
 
 // expire ends the session when its deadline passes.
 func (s *Session) expire() {
-	for {
-		remaining := s.remaining()
-		if remaining <= 0 {
-			s.end(errExpired)
-			return
-		}
+	for s.Err() == nil {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-time.After(remaining):
+		case <-time.After(s.remaining()):
 		}
 	}
+	s.end(errExpired)
 }
 
 // end ends the session here, for a reason. What it leaves behind is freed by those who want it.
@@ -351,23 +379,30 @@ func (s *Session) beginClose() (held []*Lock, first bool) {
 // bury stores that the session has ended, so that nobody needs to wait for its TTL.
 func (s *Session) bury(ctx context.Context) error {
 	for {
-		attempt, cancel := context.WithTimeout(ctx, s.request())
-		revision, _, err := s.bucket.swap(attempt, s.at, tombstone(nil, endedFor), s.renewal.revision)
-		if errors.Is(err, errConflict) {
-			var last raw
-			if last, err = s.bucket.last(attempt, s.at); err == nil && (last.deleted || last.revision == 0) {
-				revision = last.revision
-			} else if err == nil {
-				s.renewal.revision, err = last.revision, errConflict
+		expected := s.renewal.revision
+		var w written
+		err := repeat(ctx, s.insistently(), func(ctx context.Context) written {
+			return s.write(ctx, tombstone(nil, endedFor), expected)
+		}, func(answer written) bool {
+			w = answer
+			switch {
+			case w.err != nil:
+				return !w.refused && !errors.Is(w.err, errUnknown) || errors.Is(w.err, nats.ErrConnectionClosed)
+			case w.refused:
+				return w.last.deleted || w.last.revision == 0 || w.last.revision > expected
+			default:
+				return true
 			}
-		}
-		cancel()
-		if err == nil {
-			s.renewal.revision = revision
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("locks: end the session: %w: %w", errUnknown, err)
+		case w.err != nil:
+			return fmt.Errorf("locks: end the session: %w", w.err)
+		case w.refused && w.last.revision > 0 && !w.last.deleted: // a renewal whose acknowledgement did not come
+			s.renewal.revision = w.last.revision
+		default:
 			return nil
-		}
-		if ctx.Err() != nil || !errors.Is(err, errUnknown) && !errors.Is(err, errConflict) {
-			return fmt.Errorf("locks: end the session: %w", err)
 		}
 	}
 }

@@ -233,10 +233,24 @@ func (s *Session) outlive(ctx context.Context, session string, ttlOf func(raw) t
 	}
 }
 
+// lookAt gives what is stored at a place, or what the server says instead. It waits for either.
 func (s *Session) lookAt(ctx context.Context, at place) (raw, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.request())
-	defer cancel()
-	return s.bucket.last(ctx, at)
+	type answer struct {
+		last raw
+		err  error
+	}
+	var first answer
+	err := repeat(ctx, s.patiently(), func(ctx context.Context) answer {
+		last, err := s.bucket.last(ctx, at)
+		return answer{last, err}
+	}, func(a answer) bool {
+		first = a
+		return true
+	})
+	if err != nil {
+		return raw{}, err
+	}
+	return first.last, first.err
 }
 
 // endOther ends another's session, if its record still has a revision.

@@ -57,7 +57,7 @@ var mutants = []struct {
 	},
 	{
 		"renewal without a condition", "session.go",
-		"s.bucket.swap(ctx, s.at, s.beatMessage(r.beat), r.revision)", fmt.Sprintf(plainly, "s.beatMessage(r.beat)", "s.at", "s.bucket"),
+		"s.bucket.swap(ctx, s.at, msg, expected)", fmt.Sprintf(plainly, "msg", "s.at", "s.bucket"),
 		"TestAnEndedSessionTakesNothingBack/R1", here,
 	},
 	{
@@ -93,13 +93,18 @@ var mutants = []struct {
 	},
 	{
 		"a renewal that is refused is a lost session", "session.go",
-		"		return s.settleRenewal(ctx)\n", "		s.end(fmt.Errorf(\"locks: %w\", ErrLost))\n		return false\n",
+		"			return s.settleRenewal(&w)\n", "			s.end(fmt.Errorf(\"locks: %w\", ErrLost))\n			return true\n",
 		"TestAWriteUnderWayProvesNothing/R1", here,
 	},
 	{
 		"tokens begin anew with the bucket", "bucket.go",
 		"Token{Incarnation: b.incarnations[at.stream], Sequence: sequence}", "Token{Incarnation: 1, Sequence: sequence}",
 		"TestTokensGrowAcrossBuckets/R1", here,
+	},
+	{
+		"an answer that is late is not waited for", "repeat.go",
+		"context.WithTimeout(ctx, maxAsked*t.most)", "context.WithTimeout(ctx, t.every)",
+		"TestASessionLivesOnASlowServer/R1", here,
 	},
 	{
 		"unlock of what was taken away succeeds", "lock.go",

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/locks/fence"
 )
@@ -209,16 +211,23 @@ func TestAnEndedSessionTakesNothingBack(t *testing.T) {
 // isBuried tells whether the record of a session says that it has ended.
 func (w *world) isBuried(session string) bool {
 	w.t.Helper()
+	_, msg := w.recordOf(session)
+	return msg.Header.Get("KV-Operation") != ""
+}
+
+// recordOf is where the record of a session is, and what it says.
+func (w *world) recordOf(session string) (subject string, msg *jetstream.RawStreamMsg) {
+	w.t.Helper()
 	for n := range 2 {
 		stream, err := w.js().Stream(w.t.Context(), fmt.Sprintf("KV_%s-%d", bucket, n))
 		must(w.t, err)
-		msg, err := stream.GetLastMsgForSubject(w.t.Context(), fmt.Sprintf("$KV.%s-%d.session.%s", bucket, n, session))
-		if err == nil {
-			return msg.Header.Get("KV-Operation") != ""
+		subject := fmt.Sprintf("$KV.%s-%d.session.%s", bucket, n, session)
+		if msg, err := stream.GetLastMsgForSubject(w.t.Context(), subject); err == nil {
+			return subject, msg
 		}
 	}
 	w.t.Fatalf("no stream has a record of session %s", session)
-	return false
+	return "", nil
 }
 
 // Unlocking what was taken away is an error, and takes nothing from the next holder; also when the message about it was lost.
