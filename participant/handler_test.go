@@ -281,6 +281,93 @@ func TestSlowCommit(t *testing.T) {
 	})
 }
 
+// What is applied at the same time is answered in one message.
+func TestDonesLeaveTogether(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.coordinate(coordinator.Config{})
+		h := newHandler()
+		var calls, together atomic.Int32
+		h.commit = func(context.Context, messages.ID) error {
+			<-time.After(time.Duration(calls.Add(1)) * time.Millisecond) // the bubble's
+			return nil
+		}
+		w.join("p", h)
+		dones := w.dones("p")
+		_, err := w.nc.Subscribe(messages.Subjects{}.Done(0, "p"), func(*nats.Msg) { together.Add(1) })
+		must(w, err)
+		const transactions = 20
+		client, errs := w.client(), make(chan error, transactions)
+		for range transactions {
+			go func() {
+				_, err := commit(w, client, time.Minute, "p")
+				errs <- err
+			}()
+		}
+		for range transactions {
+			must(w, receive(w, errs, "an outcome"))
+		}
+		for range transactions {
+			receive(w, dones, "a done")
+		}
+		<-time.After(time.Minute)        // the bubble's
+		if n := together.Load(); n > 2 { // two, if a tick falls in between
+			t.Errorf("%d messages of dones for %d outcomes", n, transactions)
+		}
+		if n := calls.Load(); n != transactions {
+			t.Errorf("%d calls of Commit, want %d: an outcome was sent again", n, transactions)
+		}
+	})
+}
+
+// A done waits for other outcomes that are being applied, but not for long: neither while Run goes on nor when it ends.
+func TestADoneWaitsForNoSlowOutcome(t *testing.T) {
+	for name, end := range map[string]func(r *running) error{
+		"goes on": func(*running) error { return nil },
+		"ends":    func(r *running) error { r.stop(); return r.wait() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.coordinate(coordinator.Config{})
+				h := newHandler()
+				var calls atomic.Int32
+				h.commit = func(context.Context, messages.ID) error {
+					if calls.Add(1) == 1 {
+						<-time.After(time.Minute) // the bubble's
+					}
+					return nil
+				}
+				r := w.join("p", h)
+				client, dones := w.client(), w.dones("p")
+				slow, err := commit(w, client, time.Minute, "p")
+				must(w, err)
+				eventually(w, "the slow one is being applied", func() bool { return calls.Load() == 1 })
+				tx, err := commit(w, client, time.Minute, "p")
+				must(w, err)
+				start := time.Now()
+				if got := receive(w, h.committed, "a commit"); got != tx {
+					t.Fatalf("committed %s, want %s", got, tx)
+				}
+				if err := end(r); (err == nil) == (name == "ends") {
+					t.Errorf("Run, with a call that does not end: %v", err)
+				}
+				done := receive(w, dones, "a done")
+				for ; done.Working; done = receive(w, dones, "a done") {
+					if done.Tx != slow {
+						t.Errorf("working on %s, want %s", done.Tx, slow)
+					}
+				}
+				if done.Tx != tx {
+					t.Errorf("done with %s, want %s", done.Tx, tx)
+				}
+				if took := time.Since(start); name == "goes on" && took > 60*time.Millisecond {
+					t.Errorf("the done came after %v, want a tick of 50ms at the most", took)
+				}
+				<-time.After(2 * time.Minute) // the bubble's
+			})
+		})
+	}
+}
+
 // dones follows what participants answer to outcomes.
 func (w *world) dones(name string) <-chan messages.Done {
 	w.Helper()

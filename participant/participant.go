@@ -272,9 +272,10 @@ func (p *Participant) takePart(ctx context.Context, status <-chan nats.Status) {
 	p.background.Go(func() {
 		every(ctx, signs, func() { p.marks.save(ctx, p) })
 	})
-	signsTicker, workingTicker := time.NewTicker(signs), time.NewTicker(working)
+	signsTicker, workingTicker, donesTicker := time.NewTicker(signs), time.NewTicker(working), time.NewTicker(tick)
 	defer signsTicker.Stop()
 	defer workingTicker.Stop()
+	defer donesTicker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -284,6 +285,8 @@ func (p *Participant) takePart(ctx context.Context, status <-chan nats.Status) {
 			p.caller.tidy()
 		case <-workingTicker.C:
 			p.do(func(b *protocol.Branches, now int64) { b.Working(now) })
+		case <-donesTicker.C:
+			p.dones.Flush() // see answer
 		case now := <-status:
 			if now == nats.CLOSED {
 				p.fail(fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed))
@@ -329,7 +332,7 @@ func (p *Participant) drain(work context.Context, leave func(context.Context)) e
 	if !waitFor(ctx, p.caller.wait) {
 		err = fmt.Errorf("participant %s: a handler call did not end within %v", p.cfg.Name, p.cfg.DrainTimeout)
 	}
-	if p.votes.Drain(ctx) != nil || p.dones.Drain(ctx) != nil {
+	if errors.Join(p.votes.Drain(ctx), p.dones.Drain(ctx)) != nil { // both, whatever becomes of the first
 		err = errors.Join(err, fmt.Errorf("participant %s: votes did not reach the log within %v", p.cfg.Name, p.cfg.DrainTimeout))
 	}
 	ctx, cancel = context.WithTimeout(work, lastWords)

@@ -55,6 +55,7 @@ func (p *Participant) perform(s *protocol.Step) {
 	case protocol.AskPrepare:
 		p.caller.prepare(record(s).branch)
 	case protocol.AskFinish:
+		p.dones.Hold() // until finished hears of it
 		p.caller.finish(Outcome{Tx: s.Tx, Commit: s.Outcome == messages.Committed})
 	case protocol.AckPrepare:
 		p.ack(record(s).delivery)
@@ -68,7 +69,9 @@ func record(s *protocol.Step) *prepared {
 	return s.Token.(*prepared) //nolint:errcheck // nothing else is ever given
 }
 
-// answer gives a done to be sent. One that is not sent is asked for again.
+// answer gives a done to be sent. It waits for those of the outcomes that are being applied now, and leaves with them, but after a tick at
+// the latest: nobody waits for it, and the leader lets what follows from it gather for a tick, too. One that is not sent, because
+// the instance dies before, is asked for again.
 func (p *Participant) answer(s *protocol.Step) {
 	done := messages.AppendDone(make([]byte, 0, 96), &s.Done)
 	_ = p.dones.Append(context.Background(), s.Reply, done, struct{}{})
@@ -153,4 +156,7 @@ func (p *Participant) finished(outcomes []Outcome, errs []error) {
 			b.Applied(o.Tx, errs[i] == nil || heuristic != "", heuristic, now)
 		}
 	})
+	for range outcomes {
+		p.dones.Release() // perform held them
+	}
 }

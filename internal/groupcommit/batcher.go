@@ -152,7 +152,7 @@ func (b *Batcher[T]) start(l *lane[T]) {
 }
 
 // Hold is for one who is about to append a burst: until its Release no idle lane sets off, so that the burst's first
-// record does not leave alone. Between the two nothing may wait for anything but room in a lane.
+// record does not leave alone. Between the two nothing may wait for anything but room in a lane, unless somebody calls Flush.
 func (b *Batcher[T]) Hold() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -166,6 +166,13 @@ func (b *Batcher[T]) Release() {
 	if b.held--; b.held == 0 {
 		b.unpark()
 	}
+}
+
+// Flush has the lanes set off that Holds have kept until now.
+func (b *Batcher[T]) Flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unpark()
 }
 
 func (b *Batcher[T]) unpark() {
@@ -236,10 +243,11 @@ func (b *Batcher[T]) recycle(m *message[T]) {
 	}
 }
 
-// Drain takes no more records and waits until the fate of all is known, or ctx ends.
+// Drain takes no more records and waits until the fate of all is known, or ctx ends. It waits for no Release.
 func (b *Batcher[T]) Drain(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
+	b.unpark()
 	b.signalIdle()
 	for _, l := range b.lanes {
 		if l.room != nil {

@@ -154,6 +154,65 @@ func TestLanesAreIndependent(t *testing.T) {
 	})
 }
 
+// Between Hold and Release idle lanes fill; what is under way, and a lane that is busy, go on.
+func TestHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		b := groupcommit.New(t.Context(), groupcommit.Config[int]{Send: w.send, MaxRecords: 2, MaxQueue: 2})
+		add(t, b, "busy", 0, 1)
+		synctest.Wait()
+		b.Hold()
+		b.Hold()
+		add(t, b, "busy", 1, 2)
+		add(t, b, "idle", 2, 4)
+		w.release <- nil
+		synctest.Wait()
+		want(t, "what leaves while the lanes are held", w.sent(), []string{lines(0, 1), lines(1, 2)})
+		w.release <- nil
+		b.Release()
+		synctest.Wait()
+		want(t, "what leaves after one Release of two", w.sent()[2:], []string{})
+		b.Flush()
+		synctest.Wait()
+		want(t, "what leaves after Flush", w.sent()[2:], []string{lines(2, 4)})
+		w.release <- nil
+		synctest.Wait()
+		add(t, b, "idle", 4, 6)
+		synctest.Wait()
+		want(t, "what leaves after Flush, and while the lanes are still held", w.sent()[3:], []string{})
+		b.Release()
+		synctest.Wait()
+		want(t, "what leaves after the last Release", w.sent()[3:], []string{lines(4, 6)})
+		w.release <- nil
+		synctest.Wait()
+		b.Hold()
+		add(t, b, "idle", 6, 10)
+		go func() { _ = b.Append(t.Context(), "idle", record(10), 10) }() // who waits for room waits for no Release
+		synctest.Wait()
+		want(t, "what leaves when a held lane is full", w.sent()[4:], []string{lines(6, 8)})
+		for range 3 {
+			w.release <- nil
+			synctest.Wait()
+		}
+		b.Release()
+		drain(t, b)
+	})
+}
+
+// Drain waits for no Release.
+func TestDrainWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		b := groupcommit.New(t.Context(), groupcommit.Config[int]{Send: w.send})
+		b.Hold()
+		add(t, b, "s", 0, 2)
+		go func() { w.release <- nil }()
+		drain(t, b)
+		want(t, "what was held", w.sent(), []string{lines(0, 2)})
+		b.Release()
+	})
+}
+
 func TestBoundsOfAMessage(t *testing.T) {
 	for name, c := range map[string]struct {
 		records, bytes int
