@@ -5,7 +5,6 @@ package kv
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/assent-tx/assent/messages"
@@ -45,20 +44,32 @@ type Write struct {
 // KeyName is the name by which a key of a bucket is locked (assent.Keys and assent.SharedKeys).
 func KeyName(bucket, key string) string { return "kv/" + bucket + "/" + key }
 
-// The names that JetStream takes.
-var (
-	bucketPattern = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
-	keyPattern    = regexp.MustCompile(`^[-/_=.a-zA-Z0-9]+$`)
-)
+// validBucket and validKey tell whether JetStream takes a name.
+func validBucket(name string) bool { return consists(name, "_-") }
+
+func validKey(key string) bool {
+	return consists(key, "-/_=.") && key[0] != '.' && key[len(key)-1] != '.' && !strings.Contains(key, "..")
+}
+
+// consists tells whether a text has letters, digits and some others, and nothing else, and at least one.
+func consists(text, others string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte(others, c) < 0 {
+			return false
+		}
+	}
+	return text != ""
+}
 
 // ErrInvalid is of a bucket's or key's name that JetStream does not take, and of an operation that contradicts itself.
 var ErrInvalid = errors.New("invalid")
 
 func checkNames(bucket, key string) error {
-	if !bucketPattern.MatchString(bucket) {
+	if !validBucket(bucket) {
 		return fmt.Errorf("%w: bucket %.80q: want [a-zA-Z0-9_-]", ErrInvalid, bucket)
 	}
-	if !keyPattern.MatchString(key) || strings.HasPrefix(key, ".") || strings.HasSuffix(key, ".") || strings.Contains(key, "..") {
+	if !validKey(key) {
 		return fmt.Errorf("%w: key %.80q of bucket %s: want [-/_=.a-zA-Z0-9], without dots that begin, end or follow each other", ErrInvalid, key, bucket)
 	}
 	if n := len(KeyName(bucket, key)); n > messages.MaxKey {

@@ -81,7 +81,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 		return nil, fmt.Errorf("kv: Prefix %q: want tokens of [A-Za-z0-9_-] joined by dots", cfg.Prefix)
 	}
 	for _, name := range cfg.Buckets {
-		if !bucketPattern.MatchString(name) {
+		if !validBucket(name) {
 			return nil, fmt.Errorf("kv: Buckets: %.80q: want [a-zA-Z0-9_-]", name)
 		}
 	}

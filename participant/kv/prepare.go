@@ -42,11 +42,12 @@ func (s *store) Prepare(ctx context.Context, b *participant.Branch) (participant
 	if len(writes) == 0 && !b.Isolated() {
 		return participant.ReadOnly, s.Prove(ctx)
 	}
-	data, err := json.Marshal(&prepared{Keys: b.Keys(), Writes: writes})
+	p := &prepared{Keys: b.Keys(), Writes: writes}
+	data, err := json.Marshal(p)
 	if err != nil {
 		return 0, err
 	}
-	err = s.Append(ctx, journal.Entry{Tx: b.Tx, Expires: b.Expires, Data: data})
+	err = s.Append(ctx, journal.Entry{Tx: b.Tx, Expires: b.Expires, Data: data, Note: p})
 	if errors.Is(err, journal.ErrTooLarge) {
 		return 0, participant.Refuse(err)
 	}

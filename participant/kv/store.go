@@ -71,7 +71,11 @@ func (s *store) InDoubt(context.Context) ([]participant.Prepared, error) {
 	return all, nil
 }
 
+// decode gives what an entry says: as this instance has prepared it, or of what another one has written.
 func decode(e journal.Entry) (*prepared, error) {
+	if b, ok := e.Note.(*prepared); ok {
+		return b, nil
+	}
 	b := &prepared{}
 	if err := json.Unmarshal(e.Data, b); err != nil {
 		return nil, fmt.Errorf("kv: the journal's entry of %s: %w", e.Tx, err)

@@ -59,6 +59,9 @@ type Entry struct {
 	// Data is whatever the participant has to know of it: at least one byte, and no newline (JSON, as json.Marshal writes it). It
 	// must not be changed any more.
 	Data []byte
+	// Note is what the participant makes of Data, or nil, so that it need not be made of it again: Entry and Entries give it back as long as
+	// the branch is open here. It is not written: the next instance has none.
+	Note any
 }
 
 // Status is what a journal knows of a transaction.
@@ -250,7 +253,7 @@ func (j *Journal) Entries() []Entry {
 	defer j.mu.Unlock()
 	entries := make([]Entry, 0, len(j.state.open))
 	for tx, it := range j.state.open {
-		entries = append(entries, Entry{Tx: tx, Expires: time.UnixMilli(it.record.at), Data: it.data})
+		entries = append(entries, Entry{Tx: tx, Expires: time.UnixMilli(it.record.at), Data: it.data, Note: it.note})
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return bytes.Compare(a.Tx[:], b.Tx[:]) })
 	return entries
@@ -264,7 +267,7 @@ func (j *Journal) Entry(tx messages.ID) (Entry, bool) {
 	if it == nil {
 		return Entry{}, false
 	}
-	return Entry{Tx: tx, Expires: time.UnixMilli(it.record.at), Data: it.data}, true
+	return Entry{Tx: tx, Expires: time.UnixMilli(it.record.at), Data: it.data, Note: it.note}, true
 }
 
 // Append makes branches open, durably: when it returns nil they are in the stream, all of them, and this instance was the
@@ -280,7 +283,7 @@ func (j *Journal) Append(ctx context.Context, entries ...Entry) error {
 		case len(e.Data)+recordOverhead > j.maxBody:
 			return fmt.Errorf("journal: %s: %w: %d bytes, at most %d", e.Tx, ErrTooLarge, len(e.Data), j.maxBody-recordOverhead)
 		}
-		writes[i] = &write{record: record{verb: verbOpen, tx: e.Tx, at: max(e.Expires.UnixMilli(), 0), data: e.Data}}
+		writes[i] = &write{record: record{verb: verbOpen, tx: e.Tx, at: max(e.Expires.UnixMilli(), 0), data: e.Data, note: e.Note}}
 	}
 	return j.write(ctx, writes)
 }

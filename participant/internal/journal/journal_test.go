@@ -240,6 +240,7 @@ func TestTrimmedAndMovedUp(t *testing.T) {
 	js := f.js("")
 	j := f.take(js, Config{span: 20, trim: 5})
 	long := entry(id(1), `{"long":true}`)
+	long.Note = "long"
 	must(t, j.Append(f.ctx(), long))
 	must(t, j.SetWatermark(f.ctx(), "assent-log-0", "1", 7))
 	for i := range 200 {
@@ -252,8 +253,14 @@ func TestTrimmedAndMovedUp(t *testing.T) {
 		return f.stream(js).Msgs < 60
 	})
 	wantOpen(t, j, long)
+	if e, _ := j.Entry(long.Tx); e.Note != "long" || j.Entries()[0].Note != "long" {
+		t.Errorf("the note is %v", e.Note)
+	}
 	next := f.take(js, Config{})
 	wantOpen(t, next, long)
+	if e, _ := next.Entry(long.Tx); e.Note != nil {
+		t.Errorf("the next instance has the note %v", e.Note)
+	}
 	if _, sequence, _ := next.Watermark(f.ctx(), "assent-log-0"); sequence != 7 {
 		t.Errorf("the watermark is %d", sequence)
 	}

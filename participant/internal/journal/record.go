@@ -28,6 +28,8 @@ type record struct {
 	at     int64
 	commit bool
 	data   []byte
+	// note is open's, and not written.
+	note any
 	// name is begin's instance, or mark's stream.
 	name, incarnation string
 	sequence          uint64

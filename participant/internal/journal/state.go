@@ -108,10 +108,10 @@ func (s *state) apply(sequence uint64, r *record, now int64) {
 	s.order.push(it)
 }
 
-// drop ends an open record; its item stays in order for a while, and must not keep the data.
+// drop ends an open record; its item stays in order for a while, and must not keep the data and the note.
 func (s *state) drop(tx messages.ID) {
 	if it := s.open[tx]; it != nil {
-		it.data = nil
+		it.data, it.note = nil, nil
 		delete(s.open, tx)
 	}
 }
