@@ -55,7 +55,7 @@ func startCluster(ctx context.Context, cfg *Config, fail context.CancelCauseFunc
 	if err := c.startClient(ctx, cfg); err != nil {
 		return c, err
 	}
-	js, err := jetstream.New(c.tools)
+	js, err := newJetStream(c.tools)
 	if err != nil {
 		return c, err
 	}
@@ -124,12 +124,9 @@ func (c *cluster) startClient(ctx context.Context, cfg *Config) (err error) {
 	return err
 }
 
-// settlePatience is how long transactions are given to finish once the clients have ended.
-const settlePatience = 15 * time.Second
-
 // settle waits until no transaction is open, and gives how many still are when its patience ends.
 func (c *cluster) settle(ctx context.Context) (open int, err error) {
-	deadline := time.After(settlePatience)
+	deadline := time.After(patience)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -148,7 +145,7 @@ func (c *cluster) settle(ctx context.Context) (open int, err error) {
 
 // open asks how many transactions are not finished.
 func (c *cluster) open(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	msg, err := c.tools.RequestWithContext(ctx, messages.Subjects{}.API("tx.list"), []byte(`{"limit":1}`))
 	if err != nil {

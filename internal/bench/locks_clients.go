@@ -26,6 +26,10 @@ const (
 	lockRawStreams = 8
 	// lockPayload is the size of the yardstick's messages in bytes, about that of a lock's record.
 	lockPayload = 256
+	// lockTTL is the sessions' TTL. A run keeps its machine as busy as it can be on purpose, and beside others on a small machine one
+	// write may take many seconds: a session lives as long as that is less than half its TTL. Nothing here measures how a
+	// session ends, and nothing that is measured depends on the TTL from 8 s on: no pace of a session is slower then.
+	lockTTL = time.Minute
 )
 
 // lockCluster is a server, the yardstick's publishers on it, and the sessions whose locks are measured. Each publisher and each
@@ -41,9 +45,6 @@ type lockCluster struct {
 	// fail ends the run.
 	fail context.CancelCauseFunc
 }
-
-// closePatience is how long the sessions and an existing NATS have to let go of what the run made.
-const closePatience = 15 * time.Second
 
 // startLockClients starts and connects everything. A session that is lost makes fail hear of it.
 func startLockClients(ctx context.Context, cfg *LocksConfig, fail context.CancelCauseFunc) (c *lockCluster, err error) {
@@ -92,7 +93,7 @@ func (c *lockCluster) connect(name string) (jetstream.JetStream, error) {
 		return nil, fmt.Errorf("connect %s: %w", name, err)
 	}
 	c.closers = append(c.closers, closer(nc))
-	return jetstream.New(nc)
+	return newJetStream(nc)
 }
 
 // openRaw makes the yardstick's streams, set like a shard's log, and its publishers.
@@ -138,7 +139,7 @@ func (c *lockCluster) openSession(ctx context.Context, cfg *LocksConfig, owner s
 	}
 	c.closers = append(c.closers, closer(nc))
 	session, err := locks.Open(ctx, nc, locks.Config{
-		Bucket: c.bucket, Streams: cfg.Streams, Replicas: cfg.Replicas, Owner: owner, Log: cfg.Log,
+		Bucket: c.bucket, Streams: cfg.Streams, Replicas: cfg.Replicas, TTL: lockTTL, Owner: owner, Log: cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -151,7 +152,7 @@ func (c *lockCluster) openSession(ctx context.Context, cfg *LocksConfig, owner s
 // endSession closes a session, also when the run's context has ended.
 func endSession(session *locks.Session) func() error {
 	return func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		return session.Close(ctx)
 	}
@@ -210,7 +211,7 @@ func (c *lockCluster) empty(ctx context.Context) error {
 
 // deleteStreams deletes what the run made on an existing NATS: the streams with the bucket's name in theirs.
 func (c *lockCluster) deleteStreams() error {
-	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var errs []error
 	names := c.tools.StreamNames(ctx)

@@ -34,9 +34,7 @@ func TestRunLocks(t *testing.T) {
 			steps = append(steps, step)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	report, err := RunLocks(ctx, cfg)
+	report, err := RunLocks(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

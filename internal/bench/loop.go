@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // loop is a closed loop: each client does one operation after the other.
@@ -126,9 +128,14 @@ func (t *tally) add(latency time.Duration, err error, counts bool) {
 	}
 }
 
-// patience is how much longer a loop is measured when nothing has ended, well or badly, while it was: a disk can stand
-// still for longer than a short measurement takes.
-const patience = 10 * time.Second
+// patience is how long one answer may take, and how much longer a loop is measured when nothing has ended, well or badly, while it was. A run
+// keeps its machine as busy as it can be on purpose, and may share it with others; a disk can stand still. What takes longer has failed.
+const patience = time.Minute
+
+// newJetStream gives JetStream's client of a connection. By default one gives up after 5 s.
+func newJetStream(nc *nats.Conn) (jetstream.JetStream, error) {
+	return jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
+}
 
 func (r *running) nothing() bool {
 	for i := range r.tallies {

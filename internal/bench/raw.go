@@ -68,7 +68,7 @@ func (y *yardstick) dial(url string) (jetstream.JetStream, error) {
 		return nil, fmt.Errorf("connect a raw publisher: %w", err)
 	}
 	y.conns = append(y.conns, nc)
-	return jetstream.New(nc)
+	return newJetStream(nc)
 }
 
 func (y *yardstick) close() {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -23,8 +22,6 @@ const (
 	ringNodes = 10
 	// echoSubject is the yardstick's: whoever subscribed to it sends back what it gets.
 	echoSubject = "bench.echo"
-	// ringPatience is how long one answer may take.
-	ringPatience = 10 * time.Second
 )
 
 // ringCluster is a server, a routing service with a group, the yardstick's subscriber, a client of both and followers. Each has a TCP
@@ -86,7 +83,7 @@ func (c *ringCluster) startEcho() error {
 	}); err != nil {
 		return fmt.Errorf("the yardstick: %w", err)
 	}
-	return nc.FlushTimeout(ringPatience)
+	return nc.FlushTimeout(patience)
 }
 
 // createGroup makes the group and its nodes, in which changes take effect at once: there is nobody who could hand over.
@@ -119,7 +116,7 @@ func (c *ringCluster) change(ctx context.Context, request *router.ChangeRequest)
 
 // ask is a request of the client, and an error when the answer tells of one.
 func (c *ringCluster) ask(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, ringPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	msg, err := c.client.RequestWithContext(ctx, subject, body)
 	if err != nil {

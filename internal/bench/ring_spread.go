@@ -44,7 +44,7 @@ func (s *spreadLoad) measure(ctx context.Context, changes int) error {
 // change makes one change, of a node's weight, and gives after how long each follower knew it. The time begins before the change is asked
 // for, when all wait for it.
 func (s *spreadLoad) change(ctx context.Context) (took []time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, ringPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	followers := s.cluster.followers
 	before, err := followers[0].Route(ctx, ringGroup, "key")

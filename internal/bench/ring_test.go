@@ -37,9 +37,7 @@ func TestRunRing(t *testing.T) {
 			steps = append(steps, step)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	report, err := RunRing(ctx, cfg)
+	report, err := RunRing(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

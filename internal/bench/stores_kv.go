@@ -39,7 +39,7 @@ func (b *storesBench) kv(ctx context.Context, c *cluster) (*stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc)
+	js, err := newJetStream(nc)
 	if err != nil {
 		return nil, err
 	}

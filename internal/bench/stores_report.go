@@ -147,7 +147,7 @@ func (r *StoresReport) WriteTable(w io.Writer) error {
 		fmt.Fprintf(&b, "%s, the first: %s\n", count(int(r.Errors), "error"), r.FirstError)
 	}
 	if r.OpenAfter > 0 {
-		fmt.Fprintf(&b, "%d transactions were still open %v after the end\n", r.OpenAfter, settlePatience)
+		fmt.Fprintf(&b, "%d transactions were still open %v after the end\n", r.OpenAfter, patience)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

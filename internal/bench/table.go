@@ -37,7 +37,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		}
 	}
 	if r.OpenAfter > 0 {
-		fmt.Fprintf(&b, "%d transactions were still open %v after the end\n", r.OpenAfter, settlePatience)
+		fmt.Fprintf(&b, "%d transactions were still open %v after the end\n", r.OpenAfter, patience)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
