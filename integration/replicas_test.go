@@ -73,7 +73,7 @@ func TestThreeReplicasLoseAServer(t *testing.T) {
 		})
 	}
 	<-half
-	shutDownLeader(t, servers, nc)
+	shutDownLeader(t, servers, nc, messages.Subjects{}.Stream(0))
 	running.Wait()
 
 	// Whoever was told "committed" finds it at both; nothing else is committed anywhere.
@@ -226,13 +226,13 @@ func live(t *testing.T, run func(context.Context) error, ready <-chan struct{}) 
 	}
 }
 
-func shutDownLeader(t *testing.T, servers []*server.Server, nc *nats.Conn) {
+func shutDownLeader(t *testing.T, servers []*server.Server, nc *nats.Conn, name string) {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), messages.Subjects{}.Stream(0))
+	stream, err := js.Stream(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

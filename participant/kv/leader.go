@@ -47,19 +47,25 @@ var ErrNoBucket = errors.New("there is no such bucket")
 // last asks the leader of a bucket's stream for a key's last record. The usual way, a direct get, may be answered by a replica or a
 // mirror that is behind. (A leader that was deposed a moment ago and does not know it yet may be behind as well; see the package's comment.)
 //
-// A request whose answer is lost (with a connection, or a server) is made again, until ctx ends, or for half a minute where it has no
-// deadline; one that nobody takes (a stream has no leader for a moment, a server has just started) for a few seconds.
+// A request whose answer is lost (with a connection, or a server), or is that a replicated stream has no leader now, is made again, until ctx ends, or
+// for half a minute where it has no deadline; one that nobody takes (a server has just started) for a few seconds.
 func last(ctx context.Context, nc *nats.Conn, r ref) (found, error) {
 	begun := time.Now()
 	for attempt := 0; ; attempt++ {
 		f, err := ask(ctx, nc, r)
 		nobody := errors.Is(err, jetstream.ErrJetStreamNotEnabled)
-		lost := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected)
+		lost := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrDisconnected) || leaderless(err)
 		waited := time.Since(begun)
 		if !lost && !nobody || lost && waited > lostTime || nobody && waited > nobodyTime || !pause(ctx, attempt+2) {
 			return f, err
 		}
 	}
+}
+
+// leaderless tells whether the servers say that nobody leads now ("JetStream system temporarily unavailable").
+func leaderless(err error) bool {
+	var refusal *jetstream.APIError
+	return errors.As(err, &refusal) && refusal.ErrorCode == 10008
 }
 
 // How long one request waits for its answer, and for how long one is made again whose answer is lost, or that nobody takes.
