@@ -59,9 +59,9 @@ func TestStoreLost(t *testing.T) {
 		tx, err := commit(w, c, time.Minute, "p", "q")
 		must(w, err)
 		r = restart(r, tx)
-		r = restart(r, tx) // the coordinator has it in mind
+		r = restart(r, tx)          // the coordinator has it in mind
 		time.Sleep(4 * time.Minute) //nolint:forbidigo // in a bubble
-		r = restart(r, tx) // and now it is in the log's history only
+		r = restart(r, tx)          // and now it is in the log's history only
 		if lost(said) != nil {
 			w.Errorf("logged %v", lost(said).Message)
 		}
