@@ -19,6 +19,10 @@ import (
 // tailBytes bounds what the server sends ahead to a follower of the log.
 const tailBytes = 8 << 20
 
+// tailBeat is how often the server says that it still has the follower's request; after two that were missed, the follower begins anew after what it has
+// read. A server that dies takes the follower's consumer with it, and nobody says so to a connection to another one. (The default is 5 s.)
+const tailBeat = 2 * time.Second
+
 // follow delivers the log from a sequence on to l.tail, in order and without gaps, until ctx ends or stop is called.
 func (l *leader) follow(ctx context.Context, from uint64) (stop func(), err error) {
 	consumer, err := l.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
@@ -35,7 +39,7 @@ func (l *leader) follow(ctx context.Context, from uint64) (stop func(), err erro
 		case tail <- msg:
 		case <-ctx.Done():
 		}
-	}, jetstream.PullMaxMessagesWithBytesLimit(2*messages.MaxRecords, tailBytes),
+	}, jetstream.PullMaxMessagesWithBytesLimit(2*messages.MaxRecords, tailBytes), jetstream.PullHeartbeat(tailBeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			l.log.WithError(err).Debug("following the log")
 		}))

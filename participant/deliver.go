@@ -40,6 +40,11 @@ const (
 	aheadBytes    = 8 << 20
 )
 
+// pullBeat is how often the server says that it still has the request for prepares; after two that were missed it is made again. A server that dies
+// takes the requests with it that its consumers were asked by connections to other servers, and nobody says so: until then no prepare comes.
+// (The default is half a request's time, 15 s.)
+const pullBeat = 2 * time.Second
+
 // take takes the prepares of a shard until leave is called. They come from a durable consumer, which the coordinator made.
 func (p *Participant) take(ctx context.Context, shard int, info messages.ShardInfo) (leave func(context.Context), err error) {
 	silent := make(chan struct{}, 1)
@@ -73,7 +78,7 @@ func (p *Participant) consume(ctx context.Context, shard int, info messages.Shar
 		return nil, err
 	}
 	return consumer.Consume(func(msg jetstream.Msg) { p.onPrepare(shard, msg) },
-		jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes),
+		jetstream.PullMaxMessagesWithBytesLimit(aheadMessages, aheadBytes), jetstream.PullHeartbeat(pullBeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			p.log.WithError(err).WithField("shard", shard).Debug("taking prepares")
 			if errors.Is(err, jetstream.ErrNoHeartbeat) {
