@@ -5,7 +5,6 @@ package handover
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -155,6 +154,4 @@ func (h *Holdings) remove(w *tables.Writer, keys [][]byte) error {
 }
 
 // values are the store's.
-func (h *Holdings) values() tables.Table[json.RawMessage] {
-	return tables.Table[json.RawMessage]{Name: h.Bucket}
-}
+func (h *Holdings) values() tables.Table[any] { return tables.Table[any]{Name: h.Bucket} }

@@ -3,7 +3,7 @@
 package handover
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
 
 	"go.etcd.io/bbolt"
@@ -23,8 +23,8 @@ type Page struct {
 
 // Item is a key with what the store holds of it.
 type Item struct {
-	Name  string          `json:"name"`
-	Value json.RawMessage `json:"value"`
+	Name  string `json:"name"`
+	Value []byte `json:"value"`
 }
 
 // The bounds of a page. A message of NATS has at most a megabyte.
@@ -50,7 +50,7 @@ func (h *Holdings) page(partition int, since Version, after []byte) (page *Page,
 				return false, fmt.Errorf("partition %d cannot move: %w", partition, err)
 			}
 			last = append(last[:0], key...)
-			page.Items = append(page.Items, Item{Name(key), append(json.RawMessage(nil), value...)})
+			page.Items = append(page.Items, Item{Name(key), bytes.Clone(value)})
 			size += len(key) + len(value)
 			return true, nil
 		})

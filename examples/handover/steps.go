@@ -73,7 +73,7 @@ func (h *Holdings) take(w *tables.Writer, page *Page, begins bool) error {
 		return err
 	}
 	for _, item := range page.Items {
-		if err := h.values().Put(w, Key(item.Name), item.Value); err != nil {
+		if err := h.values().Copy(w, Key(item.Name), item.Value); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,11 @@ type Writer struct {
 	// Tx is bbolt's transaction, to read with.
 	Tx     *bbolt.Tx
 	writes int
+	after  []func()
 }
+
+// After has something done once the change is in the file, and before any later change begins. It is not done if the commit fails.
+func (w *Writer) After(do func()) { w.after = append(w.after, do) }
 
 // Durable are the options of a file that syncs the disk with each commit. Only one process can have it open: another one fails
 // after a second.
@@ -146,5 +150,11 @@ func apply(tx *bbolt.Tx, changes []*change, errs []error) error {
 		_ = tx.Rollback() // as above
 		return nil
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	for _, do := range w.after {
+		do()
+	}
+	return nil
 }

@@ -32,9 +32,9 @@ type Journal[T any] struct {
 	file *File
 
 	mu sync.Mutex
-	// keyed are prepared branches that have keys, for which others may wait. It only says how soon an outcome is applied: one that it
-	// does not know, after a restart, is applied a little later.
-	keyed map[messages.ID]struct{}
+	// held are prepared branches as they are in the file, to save reading them: of those that were prepared since it was opened. One comes
+	// here when it is in the file, and leaves before it leaves the file.
+	held map[messages.ID]*preparedBranch[T]
 }
 
 // JournalBuckets are the buckets that a journal needs.
@@ -69,7 +69,7 @@ type watermark struct {
 
 // NewJournal is the journal of a file that has the JournalBuckets.
 func NewJournal[T any](file *File) *Journal[T] {
-	return &Journal[T]{file: file, keyed: make(map[messages.ID]struct{})}
+	return &Journal[T]{file: file, held: make(map[messages.ID]*preparedBranch[T])}
 }
 
 func (j *Journal[T]) prepared() Table[preparedBranch[T]] {
@@ -110,13 +110,14 @@ func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Wri
 	if vote != participant.Yes || err != nil {
 		return vote, err
 	}
-	keys := b.Keys()
-	if len(keys) > 0 {
+	branch := &preparedBranch[T]{what, b.Expires.Unix() + 1, b.Keys()}
+	tx := b.Tx
+	w.After(func() {
 		j.mu.Lock()
-		j.keyed[b.Tx] = struct{}{}
-		j.mu.Unlock()
-	}
-	return vote, j.prepared().Put(w, b.Tx[:], preparedBranch[T]{what, b.Expires.Unix() + 1, keys})
+		defer j.mu.Unlock()
+		j.held[tx] = branch
+	})
+	return vote, j.prepared().Put(w, tx[:], *branch)
 }
 
 // Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
@@ -154,24 +155,32 @@ func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Write
 }
 
 // freesKeys tells whether any of the outcomes frees keys.
-func (j *Journal[T]) freesKeys(outcomes []participant.Outcome) (found bool) {
+func (j *Journal[T]) freesKeys(outcomes []participant.Outcome) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.keyed) == 0 {
-		return false
-	}
 	for _, o := range outcomes {
-		if _, keyed := j.keyed[o.Tx]; keyed {
-			delete(j.keyed, o.Tx)
-			found = true
+		if branch := j.held[o.Tx]; branch != nil && len(branch.Keys) > 0 {
+			return true
 		}
 	}
-	return found
+	return false
+}
+
+// take gives a prepared branch, which is held no more: whatever becomes of the commit, the file says what it is.
+func (j *Journal[T]) take(w *Writer, tx messages.ID) (branch preparedBranch[T], ok bool, err error) {
+	j.mu.Lock()
+	held := j.held[tx]
+	delete(j.held, tx)
+	j.mu.Unlock()
+	if held != nil {
+		return *held, true, nil
+	}
+	return j.prepared().Get(w.Tx, tx[:])
 }
 
 // finish applies one outcome, and adds the transaction to those that may be forgotten at the same second.
 func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Writer, messages.ID, T, bool) error, ended map[int64][]byte) error {
-	branch, ok, err := j.prepared().Get(w.Tx, o.Tx[:])
+	branch, ok, err := j.take(w, o.Tx)
 	if err != nil || !ok {
 		return err
 	}

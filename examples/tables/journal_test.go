@@ -5,8 +5,11 @@ package tables
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
@@ -145,5 +148,91 @@ func TestSweepIsNotEarly(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.wantFinished(t, at.left)
+	}
+}
+
+// An outcome that could not be applied is applied when it comes again, and one that comes twice is applied once: what is held in mind
+// is what is in the file.
+func TestOutcomesComeAgain(t *testing.T) {
+	j := open(t)
+	j.file.patience = time.Millisecond
+	b := branch(time.Now().Add(time.Hour))
+	j.Prepare([]*participant.Branch{b}, yes)
+	broken := errors.New("broken")
+	calls := 0
+	finish := func(fail error) func(*Writer, messages.ID, string, bool) error {
+		return func(w *Writer, tx messages.ID, what string, commit bool) error {
+			calls++
+			if what != "noted" || !commit {
+				t.Errorf("%q, %v", what, commit)
+			}
+			return errors.Join(keep(w, tx, what, commit), fail)
+		}
+	}
+	commit := participant.Outcome{Tx: b.Tx, Commit: true}
+	for _, attempt := range []struct {
+		fail        error
+		outcomes    []participant.Outcome
+		calls, left int
+	}{
+		{broken, []participant.Outcome{commit}, 1, 1},
+		{broken, []participant.Outcome{commit}, 2, 1},
+		{nil, []participant.Outcome{commit, commit}, 3, 0},
+		{nil, []participant.Outcome{commit}, 3, 0},
+	} {
+		err := errors.Join(j.Finish(attempt.outcomes, finish(attempt.fail))...)
+		if (attempt.fail == nil) != (err == nil) || !errors.Is(err, attempt.fail) && attempt.fail != nil {
+			t.Errorf("finish: %v, want %v", err, attempt.fail)
+		}
+		if txs, err := j.InDoubt(t.Context()); len(txs) != attempt.left || err != nil || calls != attempt.calls {
+			t.Errorf("in doubt are %v, %v, after %d calls; want %d after %d", txs, err, calls, attempt.left, attempt.calls)
+		}
+	}
+}
+
+// A branch whose commit failed is not held, neither in the file nor in mind.
+func TestPrepareFails(t *testing.T) {
+	j := open(t)
+	j.file.patience = time.Millisecond
+	good, bad := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
+	j.Prepare([]*participant.Branch{good, bad}, func(w *Writer, b *participant.Branch) (string, participant.Vote, error) {
+		if b == bad {
+			return "", 0, errors.Join(notes.Put(w, b.Tx[:], "half of it"), errors.New("broken"))
+		}
+		return "good", participant.Yes, nil
+	})
+	errs := j.Finish([]participant.Outcome{{Tx: good.Tx, Commit: true}}, func(*Writer, messages.ID, string, bool) error {
+		return errors.New("it was never prepared")
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+}
+
+// A value of a fixed size is as long as that in the file, and anything else is damage.
+func TestFixedSize(t *testing.T) {
+	j := open(t)
+	numbers := Table[struct{ A, B int64 }]{Name: notes.Name}
+	if err := j.file.Update(func(w *Writer) error {
+		return errors.Join(numbers.Put(w, []byte("one"), struct{ A, B int64 }{-1, 1 << 40}),
+			numbers.Copy(w, []byte("short"), []byte("short")), numbers.Copy(w, []byte("long"), make([]byte, 17)))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.file.View(func(tx *bbolt.Tx) error {
+		if data := tx.Bucket([]byte(notes.Name)).Get([]byte("one")); len(data) != 16 {
+			t.Errorf("%d bytes", len(data))
+		}
+		if v, ok, err := numbers.Get(tx, []byte("one")); v.A != -1 || v.B != 1<<40 || !ok || err != nil {
+			t.Errorf("%v, %v, %v", v, ok, err)
+		}
+		for _, key := range []string{"short", "long"} {
+			if _, _, err := numbers.Get(tx, []byte(key)); err == nil || !strings.Contains(err.Error(), "the file is damaged: notes \""+key+"\"") {
+				t.Errorf("%s: %v", key, err)
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

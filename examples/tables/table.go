@@ -3,13 +3,15 @@
 package tables
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 
 	"go.etcd.io/bbolt"
 )
 
-// Table is a bucket whose values are JSON.
+// Table is a bucket whose values are of one type: as encoding/binary has them if they have a fixed size (numbers of one, and structs of
+// such), which is read and written many times as fast, and as JSON otherwise.
 type Table[V any] struct {
 	// Name is the bucket's.
 	Name string
@@ -27,7 +29,12 @@ func (t Table[V]) Get(tx *bbolt.Tx, key []byte) (value V, exists bool, err error
 
 // Decode reads a value as it stands in the file. The key is for the error, which says that the file is damaged.
 func (t Table[V]) Decode(key, data []byte) (value V, err error) {
-	if err := json.Unmarshal(data, &value); err != nil {
+	if size := binary.Size(value); size < 0 {
+		err = json.Unmarshal(data, &value)
+	} else if _, err = binary.Decode(data, binary.BigEndian, &value); err == nil && len(data) != size {
+		err = fmt.Errorf("%d bytes, want %d", len(data), size)
+	}
+	if err != nil {
 		return value, fmt.Errorf("the file is damaged: %s %q: %w", t.Name, key, err)
 	}
 	return value, nil
@@ -49,10 +56,21 @@ func (t Table[V]) Len(tx *bbolt.Tx) int { return tx.Bucket([]byte(t.Name)).Stats
 
 // Put writes a value.
 func (t Table[V]) Put(w *Writer, key []byte, value V) error {
-	data, err := json.Marshal(value)
+	var data []byte
+	var err error
+	if binary.Size(value) < 0 {
+		data, err = json.Marshal(value)
+	} else {
+		data, err = binary.Append(nil, binary.BigEndian, value)
+	}
 	if err != nil {
 		return err
 	}
+	return t.Copy(w, key, data)
+}
+
+// Copy writes a value as it stands in another file.
+func (t Table[V]) Copy(w *Writer, key, data []byte) error {
 	w.writes++
 	return w.Tx.Bucket([]byte(t.Name)).Put(key, data)
 }
