@@ -212,7 +212,7 @@ func TestPrepareFails(t *testing.T) {
 // A value of a fixed size is as long as that in the file, and anything else is damage.
 func TestFixedSize(t *testing.T) {
 	j := open(t)
-	numbers := Table[struct{ A, B int64 }]{Name: notes.Name}
+	numbers := Table[struct{ A, B int64 }](notes)
 	if err := j.file.Update(func(w *Writer) error {
 		return errors.Join(numbers.Put(w, []byte("one"), struct{ A, B int64 }{-1, 1 << 40}),
 			numbers.Copy(w, []byte("short"), []byte("short")), numbers.Copy(w, []byte("long"), make([]byte, 17)))
