@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -16,10 +17,12 @@ type File struct {
 	db       *bbolt.DB
 	patience time.Duration // of Join
 
-	committing sync.Mutex // held by whoever commits
+	committing sync.Mutex  // held by whoever commits
+	busy       atomic.Bool // commits have met, and nobody has waited in vain for one to join since
 
 	mu      sync.Mutex
-	waiting []*change // for the next commit
+	waiting []*change   // for the next commit
+	timer   *time.Timer // of the first of them, if it joins
 }
 
 // change is one that is being put together.
@@ -93,18 +96,27 @@ const (
 	gatherTime = 200 * time.Microsecond
 )
 
-// Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in five milliseconds. It
-// is for changes that nobody waits for, and for small ones that come many at once, beside a load that has its own commits.
+// Join makes a change in the next commit, whoever's that is, or in one of its own with all that have come in five milliseconds; at once if
+// the file is not busy. It is for changes that nobody waits for, and for small ones that come many at once, beside a load that has its own
+// commits.
 func (f *File) Join(do func(w *Writer) error) error {
+	if !f.busy.Load() {
+		return f.Update(do)
+	}
 	c := newChange(do)
 	f.mu.Lock()
 	f.waiting = append(f.waiting, c)
-	first := len(f.waiting) == 1
-	f.mu.Unlock()
-	if first {
-		time.AfterFunc(f.patience, f.commit)
+	if len(f.waiting) == 1 {
+		f.timer = time.AfterFunc(f.patience, f.alone)
 	}
+	f.mu.Unlock()
 	return <-c.done
+}
+
+// alone commits what has waited in vain for a commit to join.
+func (f *File) alone() {
+	f.busy.Store(false)
+	f.commit()
 }
 
 func newChange(do func(*Writer) error) *change { return &change{do, make(chan error, 1)} }
@@ -112,6 +124,7 @@ func newChange(do func(*Writer) error) *change { return &change{do, make(chan er
 // commit makes the changes that wait, if nobody else has meanwhile, and tells each what came of it.
 func (f *File) commit() {
 	if !f.committing.TryLock() {
+		f.busy.Store(true)
 		f.committing.Lock()
 		<-time.After(gatherTime)
 	}
@@ -119,6 +132,10 @@ func (f *File) commit() {
 	f.mu.Lock()
 	changes := f.waiting
 	f.waiting = nil
+	if f.timer != nil {
+		f.timer.Stop()
+		f.timer = nil
+	}
 	f.mu.Unlock()
 	if len(changes) == 0 {
 		return

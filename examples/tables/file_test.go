@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -113,4 +114,46 @@ func (f *File) wantNotes(t *testing.T, want int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A change that can join does not wait unless commits have met, and not again after it has waited in vain.
+func TestJoinWaitsInABusyFile(t *testing.T) {
+	f := open(t).file
+	f.patience = time.Hour
+	put := func(name string) error {
+		return f.Join(func(w *Writer) error { return notes.Put(w, []byte(name), "") })
+	}
+	if err := put("idle"); err != nil { // or it takes an hour
+		t.Fatal(err)
+	}
+	begun, end := make(chan struct{}), make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := f.Update(func(*Writer) error { close(begun); <-end; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	running.Go(func() {
+		if err := put("meets one"); err != nil {
+			t.Error(err)
+		}
+	})
+	for !f.busy.Load() {
+		runtime.Gosched()
+	}
+	close(end)
+	running.Wait()
+	f.patience = time.Millisecond
+	if err := put("waits in vain"); err != nil {
+		t.Fatal(err)
+	}
+	if f.busy.Load() {
+		t.Error("it is still busy")
+	}
+	f.patience = time.Hour
+	if err := put("idle again"); err != nil {
+		t.Fatal(err)
+	}
+	f.wantNotes(t, 4)
 }

@@ -123,8 +123,8 @@ func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Wri
 // Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
 // error and changes nothing. After an error nothing was applied, and all are asked again.
 //
-// Nobody waits for an outcome that frees no key, so such outcomes join the commit of the next prepares: under load that is every
-// other sync saved.
+// Nobody waits for an outcome that frees no key, so such outcomes join the commit of the next prepares: under load that is a third of
+// the syncs saved.
 func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Writer, tx messages.ID, what T, commit bool) error) []error {
 	errs := make([]error, len(outcomes))
 	change := j.file.Join

@@ -5,6 +5,7 @@ package tables
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,7 @@ func TestWhoFailsAlone(t *testing.T) {
 func TestOutcomesJoinPrepares(t *testing.T) {
 	j := open(t)
 	j.file.patience = time.Hour
+	j.file.busy.Store(true)
 	first, next, keyed := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
 	keyed.Operations = []messages.Operation{{Keys: []string{"one"}}}
 	j.Prepare([]*participant.Branch{first, keyed}, yes)
@@ -129,7 +131,6 @@ func TestOutcomesJoinPrepares(t *testing.T) {
 // What one commit finished is forgotten together, but each not before it has expired.
 func TestSweepIsNotEarly(t *testing.T) {
 	j := open(t)
-	j.file.patience = time.Millisecond
 	now := time.Now()
 	var outcomes []participant.Outcome
 	for _, expires := range []time.Duration{0, time.Millisecond, 999 * time.Millisecond, time.Minute} {
@@ -155,7 +156,6 @@ func TestSweepIsNotEarly(t *testing.T) {
 // is what is in the file.
 func TestOutcomesComeAgain(t *testing.T) {
 	j := open(t)
-	j.file.patience = time.Millisecond
 	b := branch(time.Now().Add(time.Hour))
 	j.Prepare([]*participant.Branch{b}, yes)
 	broken := errors.New("broken")
@@ -193,7 +193,6 @@ func TestOutcomesComeAgain(t *testing.T) {
 // A branch whose commit failed is not held, neither in the file nor in mind.
 func TestPrepareFails(t *testing.T) {
 	j := open(t)
-	j.file.patience = time.Millisecond
 	good, bad := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
 	j.Prepare([]*participant.Branch{good, bad}, func(w *Writer, b *participant.Branch) (string, participant.Vote, error) {
 		if b == bad {
@@ -206,6 +205,25 @@ func TestPrepareFails(t *testing.T) {
 	})
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
+	}
+}
+
+// A slice of what has a fixed size has none.
+func TestSlices(t *testing.T) {
+	j := open(t)
+	lists := Table[[]int64](notes)
+	for _, list := range [][]int64{{}, {1}, {1, 2}} {
+		if err := j.file.Update(func(w *Writer) error { return lists.Put(w, []byte("list"), list) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.file.View(func(tx *bbolt.Tx) error {
+			if got, _, err := lists.Get(tx, []byte("list")); !slices.Equal(got, list) || err != nil {
+				t.Errorf("%v, %v; want %v", got, err, list)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

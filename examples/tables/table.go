@@ -29,7 +29,7 @@ func (t Table[V]) Get(tx *bbolt.Tx, key []byte) (value V, exists bool, err error
 
 // Decode reads a value as it stands in the file. The key is for the error, which says that the file is damaged.
 func (t Table[V]) Decode(key, data []byte) (value V, err error) {
-	if size := binary.Size(value); size < 0 {
+	if size := t.size(); size == 0 {
 		err = json.Unmarshal(data, &value)
 	} else if _, err = binary.Decode(data, binary.BigEndian, &value); err == nil && len(data) != size {
 		err = fmt.Errorf("%d bytes, want %d", len(data), size)
@@ -58,7 +58,7 @@ func (t Table[V]) Len(tx *bbolt.Tx) int { return tx.Bucket([]byte(t.Name)).Stats
 func (t Table[V]) Put(w *Writer, key []byte, value V) error {
 	var data []byte
 	var err error
-	if binary.Size(value) < 0 {
+	if t.size() == 0 {
 		data, err = json.Marshal(value)
 	} else {
 		data, err = binary.Append(nil, binary.BigEndian, value)
@@ -67,6 +67,12 @@ func (t Table[V]) Put(w *Writer, key []byte, value V) error {
 		return err
 	}
 	return t.Copy(w, key, data)
+}
+
+// size is the size of each value, in bytes; 0 if it is not fixed.
+func (t Table[V]) size() int {
+	var value V
+	return max(0, binary.Size(value)) // of a slice it is that of the elements that it has
 }
 
 // Copy writes a value as it stands in another file.

@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,7 +138,7 @@ func TestTamperedBankIsFoundOut(t *testing.T) {
 			finished := tx.Bucket([]byte("finished"))
 			cursor := finished.Cursor()
 			for id, value := cursor.First(); id != nil; id, value = cursor.Next() {
-				if strings.Contains(string(value), "true") {
+				if bytes.Equal(value, []byte{1}) { // committed
 					lost = assent.ID(id)
 					return finished.Delete(lost[:])
 				}

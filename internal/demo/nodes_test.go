@@ -5,6 +5,7 @@
 package demo
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/assent-tx/assent/examples/bank"
 	"github.com/assent-tx/assent/examples/handover"
 )
 
@@ -119,7 +121,8 @@ func putAccount(file string, key []byte) (put bool, err error) {
 		if put = accounts.Get(key) == nil; !put {
 			return nil
 		}
-		return accounts.Put(key, []byte(`{"balance":1}`))
+		cent, err := binary.Append(nil, binary.BigEndian, bank.Account{Balance: 1})
+		return errors.Join(err, accounts.Put(key, cent))
 	})
 	return put, errors.Join(err, db.Close())
 }
