@@ -17,8 +17,9 @@ type File struct {
 	db       *bbolt.DB
 	patience time.Duration // of Join
 
-	committing sync.Mutex  // held by whoever commits
-	busy       atomic.Bool // commits have met, and nobody has waited in vain for one to join since
+	committing sync.Mutex // held by whoever commits
+	opened     time.Time
+	met        atomic.Int64 // when commits met last, in ns after opened; 0 for never
 
 	mu      sync.Mutex
 	waiting []*change   // for the next commit
@@ -65,7 +66,7 @@ func Open(path string, options *bbolt.Options, names ...string) (*File, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
 	}
-	return &File{db: db, patience: joinTime}, nil
+	return &File{db: db, patience: joinTime, opened: time.Now()}, nil
 }
 
 // Close closes the file. What was answered is in it.
@@ -100,23 +101,23 @@ const (
 // the file is not busy. It is for changes that nobody waits for, and for small ones that come many at once, beside a load that has its own
 // commits.
 func (f *File) Join(do func(w *Writer) error) error {
-	if !f.busy.Load() {
+	if !f.busy() {
 		return f.Update(do)
 	}
 	c := newChange(do)
 	f.mu.Lock()
 	f.waiting = append(f.waiting, c)
 	if len(f.waiting) == 1 {
-		f.timer = time.AfterFunc(f.patience, f.alone)
+		f.timer = time.AfterFunc(f.patience, f.commit)
 	}
 	f.mu.Unlock()
 	return <-c.done
 }
 
-// alone commits what has waited in vain for a commit to join.
-func (f *File) alone() {
-	f.busy.Store(false)
-	f.commit()
+// busy tells whether commits have met in the last second.
+func (f *File) busy() bool {
+	met := f.met.Load()
+	return met > 0 && time.Since(f.opened)-time.Duration(met) < time.Second
 }
 
 func newChange(do func(*Writer) error) *change { return &change{do, make(chan error, 1)} }
@@ -124,7 +125,7 @@ func newChange(do func(*Writer) error) *change { return &change{do, make(chan er
 // commit makes the changes that wait, if nobody else has meanwhile, and tells each what came of it.
 func (f *File) commit() {
 	if !f.committing.TryLock() {
-		f.busy.Store(true)
+		f.met.Store(int64(time.Since(f.opened)))
 		f.committing.Lock()
 		<-time.After(gatherTime)
 	}

@@ -107,7 +107,7 @@ func TestWhoFailsAlone(t *testing.T) {
 func TestOutcomesJoinPrepares(t *testing.T) {
 	j := open(t)
 	j.file.patience = time.Hour
-	j.file.busy.Store(true)
+	j.file.met.Store(int64(time.Since(j.file.opened) + time.Hour))
 	first, next, keyed := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
 	keyed.Operations = []messages.Operation{{Keys: []string{"one"}}}
 	j.Prepare([]*participant.Branch{first, keyed}, yes)
