@@ -24,6 +24,7 @@ import (
 // buckets: what a leader answers when revisions are validated is answered by another one then. No money comes or goes, and each
 // transfer that was acknowledged is there, once.
 func TestBucketsOnThreeReplicas(t *testing.T) {
+	t.Parallel()
 	const accounts, clients, each = 5, 6, 30
 	servers := startCluster(t, 3)
 	nc := connectAll(t, servers)

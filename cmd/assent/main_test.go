@@ -6,10 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +28,10 @@ import (
 
 // TestMain makes the test binary the programs of the scripts too, each in a process of its own.
 func TestMain(m *testing.M) {
+	// Scripts mostly wait: for processes that start, and for what these wait for. Two at a time they take a minute longer.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"assent":      main,
 		"participant": func() { exitWith(participantMain()) },

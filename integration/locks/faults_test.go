@@ -93,12 +93,13 @@ func (w *world) anyServer() *host { return w.servers[w.rand.IntN(len(w.servers))
 func (w *world) aHolder() (holder *host) {
 	w.t.Helper()
 	w.eventually("a holder of "+longKey, func(context.Context) error {
+		now := history.Now() // what is read is as of now at the earliest, and on a busy machine it takes a while
 		s, err := read(w.dir)
 		must(w.t, err)
 		for _, g := range s.grants {
 			name, _, _ := strings.Cut(g.name, "-")
 			i := slices.IndexFunc(w.clients, func(h *host) bool { return h.name == name })
-			if g.key == longKey && len(g.unlocks) == 0 && time.Duration(history.Now()-g.ret) < ttl/2 {
+			if g.key == longKey && len(g.unlocks) == 0 && time.Duration(now-g.ret) < ttl/2 {
 				holder = w.clients[i]
 				return nil
 			}
