@@ -24,6 +24,9 @@ import (
 // buckets: what a leader answers when revisions are validated is answered by another one then. No money comes or goes, and each
 // transfer that was acknowledged is there, once.
 func TestBucketsOnThreeReplicas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("three servers in this process are slow under the race detector, and share nothing with the test: -short was given")
+	}
 	t.Parallel()
 	const accounts, clients, each = 5, 6, 30
 	servers := startCluster(t, 3)
