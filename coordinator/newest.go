@@ -21,6 +21,26 @@ type newest struct {
 	committed messages.ID
 }
 
+// newestTime is how long a registration looks for the newest that was committed.
+const newestTime = 2 * time.Second
+
+// tellNewest adds to each shard what newestCommitted says of it; to none if it does not learn it of all in time: a registration waits for nothing
+// that only tells whether a store has lost data, and by a part of the shards it could tell wrong.
+func (c *Coordinator) tellNewest(ctx context.Context, participant string, shards []messages.ShardInfo) {
+	ctx, cancel := context.WithTimeout(ctx, newestTime)
+	defer cancel()
+	for i, l := range c.leaders {
+		var err error
+		if shards[i].Voted, shards[i].Committed, err = l.newestCommitted(ctx, participant); err != nil {
+			c.cfg.Log.WithError(err).WithField("participant", participant).Warn("its newest votes could not be looked at, so its store is not asked for them")
+			for i := range shards {
+				shards[i].Voted, shards[i].Committed = time.Time{}, messages.ID{}
+			}
+			return
+		}
+	}
+}
+
 // newestSearches is how many transactions of one message are looked for in the log's history.
 const newestSearches = 4
 

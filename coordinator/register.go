@@ -43,6 +43,7 @@ func (c *Coordinator) register(ctx context.Context, req *messages.RegisterReques
 		}
 		response.Shards = append(response.Shards, info)
 	}
+	c.tellNewest(ctx, req.Name, response.Shards)
 	if err := c.registry.put(ctx, req.Name, req.Instance); err != nil {
 		return nil, err
 	}
@@ -85,14 +86,9 @@ func (l *leader) openConsumer(ctx context.Context, participant string) (messages
 	if err != nil {
 		return messages.ShardInfo{}, fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}
-	voted, committed, err := l.newestCommitted(ctx, participant)
-	if err != nil {
-		return messages.ShardInfo{}, err
-	}
 	return messages.ShardInfo{
 		Stream: info.Config.Name, Consumer: participant,
 		Incarnation: info.Created.UTC().Format(time.RFC3339Nano), LastSequence: info.State.LastSeq,
-		Voted: voted, Committed: committed,
 	}, nil
 }
 
