@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/databases"
 	"github.com/assent-tx/assent/participant"
@@ -54,8 +55,8 @@ func transferOf() [2]pgEntry {
 	return [2]pgEntry{{rand.IntN(postgresAccounts), -1}, {rand.IntN(postgresAccounts), 1}}
 }
 
-// postgres gives transfers between two databases, and beside them a two-phase commit written by hand: both prepared at once, then both
-// committed at once, and nothing that a crash would leave in order.
+// postgres gives transfers between two databases, and beside them a two-phase commit written by hand, which nothing puts right after a crash; then,
+// beside that too, the same by hand with as much more as somebody would need who wants to put it right.
 func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error) {
 	dsns, err := b.postgresServers(ctx, c)
 	if err != nil {
@@ -76,12 +77,14 @@ func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error)
 		}
 	}
 	s := &stored{audit: func(ctx context.Context) error { return auditPostgres(ctx, pools) }}
-	var gids atomic.Int64
+	byHand, err := newHand(ctx, c, pools)
+	if err != nil {
+		return nil, err
+	}
+	const yardstick = "two-phase commit by hand"
 	for _, clients := range b.clients(16, 64) {
-		r := newStoreRow("transfers", "two-phase commit by hand", clients, postgresAtLeast)
-		r.theirs.do = func(ctx context.Context, _ int) error {
-			return byHand(ctx, pools, transferOf(), "bench:"+strconv.FormatInt(gids.Add(1), 10))
-		}
+		r := newStoreRow("transfers", yardstick, clients, postgresAtLeast)
+		r.theirs.do = byHand.transfer
 		r.ours.do = func(ctx context.Context, _ int) error {
 			tx := c.client.Begin()
 			for i, entry := range transferOf() {
@@ -89,7 +92,9 @@ func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error)
 			}
 			return tx.Commit(ctx)
 		}
-		s.rows = append(s.rows, r)
+		decided := newStoreRow("by hand, its decisions kept", yardstick, clients, 0)
+		decided.ours.do, decided.theirs.do = byHand.decided, byHand.transfer
+		s.rows = append(s.rows, r, decided)
 	}
 	return s, nil
 }
@@ -160,16 +165,56 @@ func (b *storesBench) postgresParticipant(ctx context.Context, c *cluster, name,
 	return b.participate(ctx, c, participant.Config{Name: name, Handler: store, Log: b.cfg.Log})
 }
 
-// byHand is the yardstick.
-func byHand(ctx context.Context, pools [2]*pgxpool.Pool, entries [2]pgEntry, gid string) error {
+// hand is the two-phase commit that one would write without a coordinator, for as long as nothing crashes: both prepared at once, then both
+// committed at once.
+type hand struct {
+	pools [2]*pgxpool.Pool
+	gids  atomic.Int64
+	js    jetstream.JetStream
+}
+
+// handDecisions is the stream, and the subject, of the decisions that are kept.
+const handDecisions = "assent-bench-decisions"
+
+func newHand(ctx context.Context, c *cluster, pools [2]*pgxpool.Pool) (*hand, error) {
+	nc, err := c.dial("by hand")
+	if err != nil {
+		return nil, err
+	}
+	js, err := newJetStream(nc)
+	if err != nil {
+		return nil, err
+	}
+	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: handDecisions, Subjects: []string{handDecisions}})
+	return &hand{pools: pools, js: js}, err
+}
+
+// transfer is the yardstick. Who crashes between the phases leaves both databases prepared, and nobody who knows whether they are to be committed.
+func (h *hand) transfer(ctx context.Context, _ int) error {
+	return h.commit(ctx, func(string) error { return nil })
+}
+
+// decided is the same with its decision kept in between, each by a durable message of its own: the least that a crash does not leave in doubt.
+func (h *hand) decided(ctx context.Context, _ int) error {
+	return h.commit(ctx, func(gid string) error {
+		_, err := h.js.Publish(ctx, handDecisions, []byte(gid))
+		return err
+	})
+}
+
+func (h *hand) commit(ctx context.Context, decide func(gid string) error) error {
+	gid, entries := "bench:"+strconv.FormatInt(h.gids.Add(1), 10), transferOf()
 	both := func(do func(*pgxpool.Pool, pgEntry) error) error {
 		first := make(chan error, 1)
-		go func() { first <- do(pools[0], entries[0]) }()
-		return errors.Join(do(pools[1], entries[1]), <-first)
+		go func() { first <- do(h.pools[0], entries[0]) }()
+		return errors.Join(do(h.pools[1], entries[1]), <-first)
 	}
 	if err := both(func(pool *pgxpool.Pool, entry pgEntry) error {
 		return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{CommitQuery: "PREPARE TRANSACTION '" + gid + "'"}, func(tx pgx.Tx) error { return entry.run(ctx, tx) })
 	}); err != nil {
+		return err
+	}
+	if err := decide(gid); err != nil {
 		return err
 	}
 	return both(func(pool *pgxpool.Pool, _ pgEntry) error {
