@@ -47,6 +47,8 @@ func (e *Election) Observe(ctx context.Context) <-chan Leader {
 
 func (e *Election) observe(ctx context.Context, out chan<- Leader) {
 	defer close(out)
+	ctx, cancel := e.s.bounded(ctx)
+	defer cancel()
 	b := e.s.bucket
 	at := b.place(string(KindElection), e.name)
 	hints := make(chan struct{}, 1)
@@ -73,8 +75,6 @@ func (e *Election) observe(ctx context.Context, out chan<- Leader) {
 			e.s.pause(hintTime)
 		case <-time.After(e.s.pollTime()):
 		case <-ctx.Done():
-			return
-		case <-e.s.done:
 			return
 		}
 	}

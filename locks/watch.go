@@ -144,11 +144,27 @@ func (s *Session) Present(ctx context.Context, id string) (bool, error) {
 	if err := s.Err(); err != nil {
 		return false, err
 	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	last, err := s.lookAt(ctx, s.bucket.place(kindSession, id))
-	if err != nil {
+	switch {
+	case err != nil && s.ctx.Err() != nil:
+		<-s.done // its error is known before
+		return false, s.Err()
+	case err != nil:
 		return false, fmt.Errorf("locks: %w", err)
 	}
 	return last.revision > 0 && !last.deleted, nil
+}
+
+// bounded gives a context that ends when ctx or the session does: a look waits for a server that does not answer.
+func (s *Session) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // checkOther refuses what is no other session's id.
@@ -173,9 +189,8 @@ func (s *Session) Ended(ctx context.Context, id string) error {
 	if err := s.checkOther(id); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
 	if err := s.Err(); err != nil {
 		return err
 	}
