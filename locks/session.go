@@ -56,6 +56,7 @@ type renewal struct {
 	sent     time.Time // when the beat under way was first sent; zero when none is
 	missing  int       // reads in a row, one after the other, that did not find the record
 	missed   time.Time // when the last of them was answered
+	failure  error     // why the latest sending of a beat came to nothing
 }
 
 // sessionRecord is what is stored of a session.
@@ -126,8 +127,11 @@ func (s *Session) introduce(ctx context.Context) (err error) {
 	case <-s.done:
 		return s.Err()
 	default:
-		return context.Cause(ctx)
 	}
+	if failure := s.renewal.failure; failure != nil { // such as a bucket that is full
+		return fmt.Errorf("%w: %w", context.Cause(ctx), failure)
+	}
+	return context.Cause(ctx)
 }
 
 // ID names the session: 16 hexadecimal digits.
@@ -213,6 +217,7 @@ func (s *Session) renew(ctx context.Context) bool {
 		switch {
 		case w.err != nil:
 			s.log.WithError(w.err).Debug("a renewal was not acknowledged; trying again")
+			r.failure = w.err
 			return false
 		case w.refused:
 			return s.settleRenewal(&w)
@@ -289,6 +294,8 @@ func (s *Session) settleRenewal(w *written) bool {
 			s.end(fmt.Errorf("locks: %w: the session's record %s was deleted", ErrLost, s.at.subject))
 			return true
 		}
+	case last.revision > 0: // it is there
+		r.missing = 0
 	}
 	return false // the server has a write under way, or was deposed: once more
 }

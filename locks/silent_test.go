@@ -116,6 +116,32 @@ func TestLooksEndWithTheSession(t *testing.T) {
 	}
 }
 
+// Open on a bucket that has no room says so when its context ends.
+func TestOpenOfAFullBucket(t *testing.T) {
+	c := start(t)
+	s := c.open(locks.Config{Streams: 1})
+	stream, err := c.js().Stream(t.Context(), "KV_assent-locks-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	cfg.MaxBytes = 1 // what is there stays
+	if _, err := c.js().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err = locks.Open(ctx, c.connect(), locks.Config{Streams: 1})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "maximum bytes exceeded") {
+		t.Errorf("got %v", err)
+	}
+	cfg.MaxBytes = -1
+	if _, err := c.js().UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	mustUnlock(t, mustLock(t, s, "k"))
+}
+
 // beats tells the number of each renewal of a session that is sent.
 func (c *cluster) beats(s *locks.Session) <-chan uint64 {
 	c.t.Helper()
