@@ -292,19 +292,41 @@ func (j *Journal) Append(ctx context.Context, entries ...Entry) error {
 // writer. Call it when the outcome is applied, before that is answered. Those that are not open are passed over (they were
 // settled before, or never prepared); but the call always writes, since that nothing is open here means something only as
 // long as no other instance has taken over and prepared it.
+//
+// What an Append wrote that had given up waiting for it may turn out to be open only then. Such a branch is rolled back, or it is an error, since
+// nobody can have applied it: call again when that is done.
 func (j *Journal) Settle(ctx context.Context, outcomes ...participant.Outcome) error {
-	var writes []*write
+	var err error
+	if writes := j.settling(outcomes); len(writes) > 0 {
+		err = j.write(ctx, writes)
+	} else {
+		err = j.Prove(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	late := j.settling(outcomes) // whatever was to be written before is known now
+	if len(late) == 0 {
+		return nil
+	}
+	for _, w := range late {
+		if w.commit {
+			return fmt.Errorf("journal: %s turns out to be open: it is not applied", w.tx)
+		}
+	}
+	return j.write(ctx, late)
+}
+
+// settling gives what is to be written for those outcomes whose branches are open.
+func (j *Journal) settling(outcomes []participant.Outcome) (writes []*write) {
 	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, o := range outcomes {
 		if it := j.state.open[o.Tx]; it != nil {
 			writes = append(writes, &write{record: record{verb: verbDone, tx: o.Tx, at: it.record.at, commit: o.Commit}})
 		}
 	}
-	j.mu.Unlock()
-	if len(writes) == 0 {
-		return j.Prove(ctx)
-	}
-	return j.write(ctx, writes)
+	return writes
 }
 
 // Prove returns nil if this instance was the journal's only writer at some time after the call began, by writing.

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant"
 )
 
 func TestOpenSettledAndTakenOver(t *testing.T) {
@@ -145,6 +146,66 @@ func TestGivenUp(t *testing.T) {
 	l.Mend()
 	must(t, j.Append(f.ctx(), b))
 	wantOpen(t, j, a, b)
+}
+
+// The outcome comes before it is known whether the branch was written, for which its Prepare has given up to wait: nothing stays open, what
+// it came to is remembered, and it does not count as committed before it can have been applied.
+func TestSettledBeforeItIsKnown(t *testing.T) {
+	f := start(t)
+	l := f.link()
+	j := f.take(f.js(l.URL()), Config{patience: 100 * time.Millisecond})
+	direct := f.js("")
+	other := entry(id(7), "{}")
+	must(t, j.Append(f.ctx(), other))
+	for name, c := range map[string]struct {
+		outcomes []participant.Outcome
+		want     Status
+	}{
+		"rolled back": {[]participant.Outcome{rolledBack(id(1))}, RolledBack},
+		"rolled back with one that is known as open": {[]participant.Outcome{rolledBack(id(2)), committed(other.Tx)}, RolledBack},
+		"committed": {[]participant.Outcome{committed(id(3))}, Committed},
+	} {
+		tx := c.outcomes[0].Tx
+		before := f.stream(direct).LastSeq
+		l.GoDeaf()
+		ctx, cancel := context.WithCancel(f.ctx())
+		appended, settled := make(chan error, 1), make(chan error, 1)
+		go func() { appended <- j.Append(ctx, entry(tx, "{}")) }()
+		f.until(func() bool { return f.stream(direct).LastSeq == before+1 })
+		cancel()
+		if err := <-appended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: given up: %v", name, err)
+		}
+		waiting := &waits{Context: f.ctx(), begun: make(chan struct{})}
+		go func() { settled <- j.Settle(waiting, c.outcomes...) }()
+		<-waiting.begun // its write is in the queue
+		l.Mend()
+		err := <-settled
+		if c.want == Committed {
+			if e, open := j.Entry(tx); err == nil || !open || string(e.Data) != "{}" {
+				t.Errorf("%s: %v, and it is open: %v", name, err, open)
+			}
+			err = j.Settle(f.ctx(), c.outcomes...)
+		}
+		must(t, err)
+		if s := j.Status(tx); s != c.want {
+			t.Errorf("%s: it is %v, want %v", name, s, c.want)
+		}
+	}
+	wantOpen(t, j)
+	wantOpen(t, f.take(direct, Config{}))
+}
+
+// waits is a context that tells when somebody begins to wait.
+type waits struct {
+	context.Context
+	once  sync.Once
+	begun chan struct{}
+}
+
+func (w *waits) Done() <-chan struct{} {
+	w.once.Do(func() { close(w.begun) })
+	return w.Context.Done()
 }
 
 // Another instance takes over while this one does not know what became of its write: what was stored is the new one's, and
