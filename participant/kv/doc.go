@@ -72,7 +72,9 @@
 //   - after the commit: is a put like any other.
 //
 // What vanishes between prepare and commit without a writer (a bucket's TTL, an operator's purge of a subject or a stream, a bucket that is
-// deleted and made anew) is nothing, and the transaction's value takes its place.
+// deleted and made anew) is nothing, and the transaction's value takes its place. A bucket that is made anew counts its revisions from 1: what a
+// transaction that is under way then has read of the one before may be taken for the new one's, if that has got as far. Delete buckets that
+// transactions use while none runs.
 //
 // # Buckets
 //

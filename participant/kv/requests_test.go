@@ -146,3 +146,27 @@ func TestRequestsLost(t *testing.T) {
 	r.publish = publish
 	want(r.echo(t.Context(), testPatience, "a", "b"), "a", "b")
 }
+
+// An answer that comes when nobody waits for it any more is nobody's: neither the next message's nor that of the same place in the next batch.
+func TestRequestsLate(t *testing.T) {
+	f, r := answering(t, 5)
+	held := make(chan *nats.Msg, 1)
+	sub, err := f.nc.Subscribe("held", func(msg *nats.Msg) { held <- msg })
+	must(t, err)
+	must(t, f.nc.Flush())
+	b := r.begin(1, testPatience)
+	ctx, cancel := context.WithCancel(t.Context())
+	b.send(ctx, &nats.Msg{Subject: "held"})
+	late := <-held
+	cancel()
+	if answers := b.wait(ctx); answers[0] != nil {
+		t.Errorf("answered: %s", answers[0].Data)
+	}
+	r.wantIdle(t)
+	must(t, late.Respond([]byte("late")))
+	if got := r.echo(t.Context(), testPatience, "a", "b"); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("%q", got)
+	}
+	r.wantIdle(t)
+	must(t, sub.Unsubscribe())
+}

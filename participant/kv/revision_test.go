@@ -3,12 +3,18 @@
 package kv
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/link"
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -125,5 +131,78 @@ func TestManyKeys(t *testing.T) {
 	}
 	if len(s.busy) != 0 || len(s.requests.open) != 0 {
 		t.Errorf("%d and %d are still under way", len(s.busy), len(s.requests.open))
+	}
+}
+
+// A bucket that is known, and gone, is found out by who asks for revisions: it refuses. Made anew, it has none of the old values.
+func TestBucketGoneBeforePrepare(t *testing.T) {
+	f := start(t)
+	s := f.store()
+	f.put("a", "other", "1")
+	x := f.put("a", "x", "1")
+	read := Operation{Reads: []Read{{"a", "x", x}}, Writes: []Write{set("b", "y", "1")}}
+	f.wantVote(s, branch(Operation{Reads: read.Reads}), participant.ReadOnly)
+	must(t, f.js.DeleteKeyValue(f.ctx(), "a"))
+	if vote, err := s.Prepare(f.ctx(), branch(read)); !errors.Is(err, participant.ErrRefused) || !errors.Is(err, ErrNoBucket) {
+		t.Errorf("without the bucket: %v, %v", vote, err)
+	}
+	f.bucket(jetstream.KeyValueConfig{Bucket: "a"})
+	for name, op := range map[string]Operation{
+		"a read":     read,
+		"a write":    writes(set("a", "x", "2", x)),
+		"a deletion": writes(Write{Bucket: "a", Key: "x", Revision: &x, Delete: true}),
+	} {
+		if vote, err := s.Prepare(f.ctx(), branch(op)); !errors.Is(err, participant.ErrConflict) {
+			t.Errorf("%s of the bucket before: %v, %v", name, vote, err)
+		}
+	}
+	b := branch(writes(set("a", "x", "2")))
+	f.wantVote(s, b, participant.Yes)
+	must(t, s.Commit(f.ctx(), b.Tx))
+	if now := f.last("a", "x"); now.revision != 1 || now.tx != b.Tx {
+		t.Errorf("%+v", now)
+	}
+}
+
+// Nothing answers for a while: prepares and commits end with their contexts, nothing stays waited for, and what was stored meanwhile is found.
+func TestNothingAnswers(t *testing.T) {
+	server := start(t)
+	l, err := link.New(func() string { return strings.TrimPrefix(server.url, "nats://") })
+	must(t, err)
+	t.Cleanup(l.Close)
+	nc, err := nats.Connect(l.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	must(t, err)
+	t.Cleanup(nc.Close)
+	f := newFixture(t, nc)
+	s := f.store()
+	b := branch(writes(set("a", "x", "1"), set("b", "y", "1"), set("b", "z", "1")))
+	f.wantVote(s, b, participant.Yes)
+	l.GoDeaf()
+	for name, call := range map[string]func(context.Context) error{
+		"prepare": func(ctx context.Context) error {
+			_, err := s.Prepare(ctx, branch(writes(set("a", "other", "1"), Write{Bucket: "b", Key: "gone", Delete: true})))
+			return err
+		},
+		"commit": func(ctx context.Context) error { return s.Commit(ctx, b.Tx) },
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+		s.requests.wantIdle(t)
+		if len(s.busy) != 0 {
+			t.Errorf("%s: %d are under way", name, len(s.busy))
+		}
+	}
+	server.until(func() bool { return server.last("b", "z").tx == b.Tx })
+	stored := [3]found{server.last("a", "x"), server.last("b", "y"), server.last("b", "z")}
+	l.Mend()
+	must(t, s.Commit(f.ctx(), b.Tx))
+	if now := [3]found{server.last("a", "x"), server.last("b", "y"), server.last("b", "z")}; !reflect.DeepEqual(now, stored) {
+		t.Errorf("written again: %+v, before %+v", now, stored)
+	}
+	if n := s.counts.overtaken.Load(); n != 0 || s.Stats().Open != 0 {
+		t.Errorf("%d are overtaken, %d open", n, s.Stats().Open)
 	}
 }
