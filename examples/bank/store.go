@@ -64,9 +64,12 @@ func open(file string, remember time.Duration, options *bbolt.Options) (*Store, 
 	if err != nil {
 		return nil, fmt.Errorf("bank: %w", err)
 	}
-	s := &Store{Journal: tables.NewJournal[[]Entry](opened), file: opened}
-	s.Remember = remember
-	return s, nil
+	journal, err := tables.NewJournal[[]Entry](opened)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("bank: %s: %w", file, err), opened.Close())
+	}
+	journal.Remember = remember
+	return &Store{Journal: journal, file: opened}, nil
 }
 
 // Close closes the file. Everything that was answered is in it already.

@@ -50,8 +50,12 @@ func openStore(path string, options *bbolt.Options, group string, partitions int
 	if err != nil {
 		return nil, err
 	}
+	journal, err := tables.NewJournal[[]change](file)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), file.Close())
+	}
 	return &store{
-		Journal: tables.NewJournal[[]change](file), file: file,
+		Journal: journal, file: file,
 		holdings: &handover.Holdings{Group: group, Partitions: partitions, File: file, Bucket: items.Name, Busy: busy},
 	}, nil
 }

@@ -5,6 +5,7 @@ package tables
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,11 +38,12 @@ type Writer struct {
 	// Tx is bbolt's transaction, to read with.
 	Tx     *bbolt.Tx
 	writes int
-	after  []func()
+	undo   []func()
 }
 
-// After has something done once the change is in the file, and before any later change begins. It is not done if the commit fails.
-func (w *Writer) After(do func()) { w.after = append(w.after, do) }
+// IfLost has something undone in memory if the change does not come into the file. What was done last is undone first, before any later
+// change begins.
+func (w *Writer) IfLost(undo func()) { w.undo = append(w.undo, undo) }
 
 // Durable are the options of a file that syncs the disk with each commit. Only one process can have it open: another one fails
 // after a second.
@@ -155,8 +157,15 @@ func (f *File) commit() {
 }
 
 // apply gives the error of all, and of each.
-func apply(tx *bbolt.Tx, changes []*change, errs []error) error {
+func apply(tx *bbolt.Tx, changes []*change, errs []error) (err error) {
 	w := &Writer{Tx: tx}
+	defer func() {
+		if err != nil {
+			for _, undo := range slices.Backward(w.undo) {
+				undo()
+			}
+		}
+	}()
 	for i, c := range changes {
 		before := w.writes
 		if errs[i] = c.do(w); errs[i] != nil && w.writes > before {
@@ -168,11 +177,5 @@ func apply(tx *bbolt.Tx, changes []*change, errs []error) error {
 		_ = tx.Rollback() // as above
 		return nil
 	}
-	if err := tx.Commit(); err != nil {
-		return err
-	}
-	for _, do := range w.after {
-		do()
-	}
-	return nil
+	return tx.Commit()
 }

@@ -4,7 +4,6 @@ package tables
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -22,6 +21,9 @@ import (
 // Of a prepared one it keeps a T, which is what makes it possible to go either way. A finished one is remembered until it has
 // expired, because its prepare may be delivered again until then; a later one is stopped by the SDK.
 //
+// All of it is in memory too, so that the file is only written: about a hundred bytes for each transaction of the last half minute, which is
+// how long they have by default.
+//
 // It implements participant.InDoubt, so that a restart asks for the outcomes that it missed, and participant.Watermark, so that a
 // log which lost data is noticed.
 type Journal[T any] struct {
@@ -32,33 +34,26 @@ type Journal[T any] struct {
 	file *File
 
 	mu sync.Mutex
-	// held are prepared branches as they are in the file, to save reading them: of those that were prepared since it was opened. One comes
-	// here when it is in the file, and leaves before it leaves the file.
-	held map[messages.ID]*preparedBranch[T]
+	// held and ended are what is in the file, and what the change that is being made adds and removes. ended tells whether a transaction was
+	// committed.
+	held  map[messages.ID]*preparedBranch[T]
+	ended map[messages.ID]bool
 }
 
 // JournalBuckets are the buckets that a journal needs.
 func JournalBuckets() []string {
-	return []string{preparedBucket, finished.Name, expiringBucket, watermarks.Name}
+	return []string{preparedBucket, endedBucket, watermarks.Name}
 }
 
 const preparedBucket = "prepared"
 
-var (
-	finished   = Table[finishedBranch]{"finished"}
-	watermarks = Table[watermark]{"watermarks"}
-)
+var watermarks = Table[watermark]{"watermarks"}
 
 // preparedBranch is one that waits for its outcome.
 type preparedBranch[T any] struct {
 	What    T                 `json:"what"`
 	Expires int64             `json:"expires"` // Unix time, s, rounded up
 	Keys    []participant.Key `json:"keys,omitempty"`
-}
-
-// finishedBranch remembers how a transaction ended.
-type finishedBranch struct {
-	Committed bool `json:"committed"`
 }
 
 // watermark is how far a log had come when it took this participant's last vote.
@@ -68,8 +63,18 @@ type watermark struct {
 }
 
 // NewJournal is the journal of a file that has the JournalBuckets.
-func NewJournal[T any](file *File) *Journal[T] {
-	return &Journal[T]{file: file, held: make(map[messages.ID]*preparedBranch[T])}
+func NewJournal[T any](file *File) (*Journal[T], error) {
+	j := &Journal[T]{file: file, held: make(map[messages.ID]*preparedBranch[T])}
+	err := file.View(func(tx *bbolt.Tx) (err error) {
+		if j.ended, err = endedIn(tx); err != nil {
+			return err
+		}
+		return j.prepared().Each(tx, func(id []byte, b preparedBranch[T]) error {
+			j.held[messages.ID(id)] = &b
+			return nil
+		})
+	})
+	return j, err
 }
 
 func (j *Journal[T]) prepared() Table[preparedBranch[T]] {
@@ -101,23 +106,38 @@ func (j *Journal[T]) Prepare(branches []*participant.Branch, prepare func(*Write
 }
 
 func (j *Journal[T]) prepare(w *Writer, b *participant.Branch, prepare func(*Writer, *participant.Branch) (T, participant.Vote, error)) (participant.Vote, error) {
-	_, again, err := j.prepared().Get(w.Tx, b.Tx[:])
-	_, over, err2 := finished.Get(w.Tx, b.Tx[:])
-	if again || over || err != nil || err2 != nil {
-		return participant.Yes, errors.Join(err, err2)
+	if j.knows(b.Tx) {
+		return participant.Yes, nil
 	}
 	what, vote, err := prepare(w, b)
 	if vote != participant.Yes || err != nil {
 		return vote, err
 	}
 	branch := &preparedBranch[T]{what, b.Expires.Unix() + 1, b.Keys()}
-	tx := b.Tx
-	w.After(func() {
+	if err := j.prepared().Put(w, b.Tx[:], *branch); err != nil {
+		return 0, err
+	}
+	j.change(w, func() { j.held[b.Tx] = branch }, func() { delete(j.held, b.Tx) })
+	return vote, nil
+}
+
+// knows tells whether a transaction is prepared, or has ended.
+func (j *Journal[T]) knows(tx messages.ID) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_, over := j.ended[tx]
+	return over || j.held[tx] != nil
+}
+
+// change changes what is in memory, after the file, and back if that does not come to be.
+func (j *Journal[T]) change(w *Writer, do, undo func()) {
+	locked := func(do func()) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.held[tx] = branch
-	})
-	return vote, j.prepared().Put(w, tx[:], *branch)
+		do()
+	}
+	locked(do)
+	w.IfLost(func() { locked(undo) })
 }
 
 // Finish applies outcomes, all in one commit. It calls finish for each that is prepared; one that is unknown, or finished already, is no
@@ -141,10 +161,10 @@ func (j *Journal[T]) Finish(outcomes []participant.Outcome, finish func(w *Write
 		if len(ended) == 0 {
 			return nil
 		}
-		if err := expire(w, ended); err != nil {
+		if err := putEnded(w, ended); err != nil {
 			return err
 		}
-		return sweep(w, time.Now(), 2*len(outcomes)) // more than were added, so that it catches up
+		return j.sweep(w, time.Now(), 2*len(outcomes)) // more than were added, so that it catches up
 	})
 	if err != nil {
 		for i := range errs {
@@ -166,23 +186,13 @@ func (j *Journal[T]) freesKeys(outcomes []participant.Outcome) bool {
 	return false
 }
 
-// take gives a prepared branch, which is held no more: whatever becomes of the commit, the file says what it is.
-func (j *Journal[T]) take(w *Writer, tx messages.ID) (branch preparedBranch[T], ok bool, err error) {
-	j.mu.Lock()
-	held := j.held[tx]
-	delete(j.held, tx)
-	j.mu.Unlock()
-	if held != nil {
-		return *held, true, nil
-	}
-	return j.prepared().Get(w.Tx, tx[:])
-}
-
 // finish applies one outcome, and adds the transaction to those that may be forgotten at the same second.
 func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Writer, messages.ID, T, bool) error, ended map[int64][]byte) error {
-	branch, ok, err := j.take(w, o.Tx)
-	if err != nil || !ok {
-		return err
+	j.mu.Lock()
+	branch := j.held[o.Tx]
+	j.mu.Unlock()
+	if branch == nil {
+		return nil
 	}
 	if err := finish(w, o.Tx, branch.What, o.Commit); err != nil {
 		return err
@@ -190,9 +200,25 @@ func (j *Journal[T]) finish(w *Writer, o participant.Outcome, finish func(*Write
 	if err := j.prepared().Remove(w, o.Tx[:]); err != nil {
 		return err
 	}
+	j.change(w, func() {
+		delete(j.held, o.Tx)
+		j.ended[o.Tx] = o.Commit
+	}, func() {
+		j.held[o.Tx] = branch
+		delete(j.ended, o.Tx)
+	})
 	forget := branch.Expires + int64((j.Remember+time.Second-1)/time.Second)
-	ended[forget] = append(ended[forget], o.Tx[:]...)
-	return finished.Put(w, o.Tx[:], finishedBranch{o.Commit})
+	ended[forget] = appendEnded(ended[forget], o)
+	return nil
+}
+
+// sweep forgets finished transactions whose time has come, at most limit of them.
+func (j *Journal[T]) sweep(w *Writer, now time.Time, limit int) error {
+	forgotten, err := sweepEnded(w, now, limit)
+	for tx, committed := range forgotten {
+		j.change(w, func() { delete(j.ended, tx) }, func() { j.ended[tx] = committed })
+	}
+	return err
 }
 
 // InDoubt implements participant.InDoubt: the branches that are prepared here and wait for their outcome, with their keys.
@@ -210,13 +236,10 @@ func (j *Journal[T]) InDoubt(context.Context) (branches []participant.Prepared, 
 func (j *Journal[T]) Prepared(tx *bbolt.Tx) int { return j.prepared().Len(tx) }
 
 // Finished gives the transactions that ended and are still remembered, and whether each was committed.
-func (j *Journal[T]) Finished() (map[messages.ID]bool, error) {
-	all := make(map[messages.ID]bool)
-	err := j.file.View(func(tx *bbolt.Tx) error {
-		return finished.Each(tx, func(id []byte, f finishedBranch) error {
-			all[messages.ID(id)] = f.Committed
-			return nil
-		})
+func (j *Journal[T]) Finished() (all map[messages.ID]bool, err error) {
+	err = j.file.View(func(tx *bbolt.Tx) (err error) {
+		all, err = endedIn(tx)
+		return err
 	})
 	return all, err
 }

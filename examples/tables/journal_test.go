@@ -4,7 +4,9 @@ package tables
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,8 +27,19 @@ func open(t *testing.T) *Journal[string] {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { file.Close() })
-	return NewJournal[string](file)
+	j, err := NewJournal[string](file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// Whatever happened, what is in memory is what is in the file.
+		again, err := NewJournal[string](file)
+		if err != nil || !reflect.DeepEqual(j.held, again.held) || !maps.Equal(j.ended, again.ended) {
+			t.Errorf("in memory are %v and %v; in the file %v and %v, %v", j.held, j.ended, again.held, again.ended, err)
+		}
+		file.Close()
+	})
+	return j
 }
 
 func branch(expires time.Time) *participant.Branch {
@@ -65,7 +78,7 @@ func TestSweepCatchesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.wantFinished(t, 10)
-	err := j.file.Update(func(w *Writer) error { return sweep(w, time.Now().Add(2*time.Hour), 4) })
+	err := j.file.Update(func(w *Writer) error { return j.sweep(w, time.Now().Add(2*time.Hour), 4) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +158,7 @@ func TestSweepIsNotEarly(t *testing.T) {
 		after time.Duration
 		left  int
 	}{{-time.Second, 4}, {2 * time.Second, 1}, {59 * time.Second, 1}, {62 * time.Second, 0}} {
-		if err := j.file.Update(func(w *Writer) error { return sweep(w, now.Add(at.after), 100) }); err != nil {
+		if err := j.file.Update(func(w *Writer) error { return j.sweep(w, now.Add(at.after), 100) }); err != nil {
 			t.Fatal(err)
 		}
 		j.wantFinished(t, at.left)
@@ -205,6 +218,82 @@ func TestPrepareFails(t *testing.T) {
 	})
 	if err := errors.Join(errs...); err != nil {
 		t.Error(err)
+	}
+}
+
+// A prepare that comes again in the very commit of its outcome finds it over; and what a commit that fails ended is as it was before.
+func TestPrepareComesAgainWithItsOutcome(t *testing.T) {
+	j := open(t)
+	j.file.patience = time.Hour
+	j.file.met.Store(int64(time.Since(j.file.opened) + time.Hour))
+	b, late := branch(time.Now().Add(time.Hour)), branch(time.Now().Add(time.Hour))
+	j.Prepare([]*participant.Branch{b}, yes)
+	for _, fail := range []error{errors.New("broken"), nil} {
+		ended := make(chan []error, 1)
+		go func() {
+			ended <- j.Finish([]participant.Outcome{{Tx: b.Tx, Commit: true}, {Tx: late.Tx}}, keep) // of late nothing is known, and it is to be rolled back
+		}()
+		j.file.gathered(1)
+		var asked []*participant.Branch
+		results := j.Prepare([]*participant.Branch{b, late}, func(w *Writer, b *participant.Branch) (string, participant.Vote, error) {
+			asked = append(asked, b)
+			return "late", participant.Yes, errors.Join(notes.Put(w, b.Tx[:], "late"), fail)
+		})
+		if !slices.Equal(asked, []*participant.Branch{late}) {
+			t.Errorf("asked were %v, want only the one that is not over", asked)
+		}
+		for _, err := range append(<-ended, results[0].Err, results[1].Err) {
+			if (err == nil) != (fail == nil) {
+				t.Errorf("%v; want one only if the commit failed (%v)", err, fail)
+			}
+		}
+		if txs, err := j.InDoubt(t.Context()); len(txs) != 1 || (txs[0].Tx == b.Tx) != (fail != nil) || err != nil {
+			t.Errorf("in doubt are %v, %v, after %v", txs, err, fail)
+		}
+	}
+	j.wantFinished(t, 1)
+}
+
+// A branch that is prepared and rolled back by one commit, which fails, was never here.
+func TestWhatALostCommitEndedIsUnknown(t *testing.T) {
+	j := open(t)
+	b := branch(time.Now().Add(time.Hour))
+	err := j.file.Update(func(w *Writer) error {
+		if vote, err := j.prepare(w, b, yes); vote != participant.Yes || err != nil {
+			t.Errorf("%v, %v", vote, err)
+		}
+		if err := j.finish(w, participant.Outcome{Tx: b.Tx}, keep, make(map[int64][]byte)); err != nil {
+			t.Error(err)
+		}
+		return errors.New("lost")
+	})
+	if err == nil || j.knows(b.Tx) {
+		t.Errorf("%v; known: %v", err, j.knows(b.Tx))
+	}
+}
+
+// A list that was cut is damage, which whoever opens the file hears.
+func TestDamagedList(t *testing.T) {
+	j := open(t)
+	file := j.file
+	damage := func(list []byte) error {
+		key := make([]byte, 8+idSize)
+		return file.Update(func(w *Writer) error {
+			w.writes++
+			if len(list) == 0 {
+				return inBucket(w.Tx).Delete(key)
+			}
+			return inBucket(w.Tx).Put(key, list)
+		})
+	}
+	if err := damage(make([]byte, endedSize+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewJournal[string](file); err == nil || !strings.Contains(err.Error(), "the file is damaged: ended 0000") {
+		t.Errorf("opened with %v", err)
+	}
+	if err := damage(nil); err != nil {
+		t.Fatal(err)
 	}
 }
 

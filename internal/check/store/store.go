@@ -3,6 +3,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/assent-tx/assent/examples/tables"
@@ -82,7 +83,11 @@ func Open(file string, opening int64, tell func(subject string, data []byte) err
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return &Store{Journal: tables.NewJournal[prepared](opened), file: opened, opening: opening, tell: tell}, nil
+	journal, err := tables.NewJournal[prepared](opened)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store: %s: %w", file, err), opened.Close())
+	}
+	return &Store{Journal: journal, file: opened, opening: opening, tell: tell}, nil
 }
 
 // Close closes the file. Everything that was answered is in it already.
