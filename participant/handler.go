@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/assent-tx/assent/messages"
@@ -55,13 +56,30 @@ func (b *Branch) Decode(i int, into any) error {
 	if len(payload) == 0 {
 		return Refuse(fmt.Errorf("operation %d has no payload", i))
 	}
-	decoder := json.NewDecoder(bytes.NewReader(payload)) // of one JSON value: the protocol has checked that
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
+	decoder := decoders.Get().(*strictDecoder) //nolint:errcheck // the pool has no others
+	decoder.payload.Reset(payload)             // of one JSON value: the protocol has checked that
+	end := decoder.json.InputOffset() + int64(len(payload))
+	if err := decoder.json.Decode(into); err != nil {
 		return Refuse(fmt.Errorf("payload of operation %d: %w", i, err))
+	}
+	if decoder.json.InputOffset() == end { // or it would have something for the next one
+		decoders.Put(decoder)
 	}
 	return nil
 }
+
+// strictDecoder decodes one payload after the other, as values of one stream: a new json.Decoder costs more than to decode a small payload.
+type strictDecoder struct {
+	payload bytes.Reader
+	json    *json.Decoder
+}
+
+var decoders = sync.Pool{New: func() any {
+	d := new(strictDecoder)
+	d.json = json.NewDecoder(&d.payload)
+	d.json.DisallowUnknownFields()
+	return d
+}}
 
 // Handler is what an application implements. Its methods are called by several goroutines at once (Config.Concurrency),
 // but never twice at once for one transaction in one instance. A panic counts as an error. The package comment says

@@ -4,9 +4,12 @@ package participant_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -411,6 +414,34 @@ func TestHeuristic(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Decoders are used again; what one payload leaves behind must not come to the next one.
+func TestDecodeAgain(t *testing.T) {
+	payloads := []string{`{"cents":1}`, ` {"cents":2} `, `{"cents":3}{"cents":-1}`, `{"cents":4,"more":1}`, `{"cents":`, `nul`, `5`, `"6"`, `{"cents":7}`}
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 200 {
+				b := &participant.Branch{}
+				for _, payload := range payloads {
+					b.Operations = append(b.Operations, messages.Operation{Payload: []byte(payload)})
+				}
+				for _, i := range rand.Perm(len(payloads)) {
+					var got, want struct {
+						Cents int `json:"cents"`
+					}
+					decoder := json.NewDecoder(strings.NewReader(payloads[i]))
+					decoder.DisallowUnknownFields()
+					err, wantErr := b.Decode(i, &got), decoder.Decode(&want)
+					if got != want || (err == nil) != (wantErr == nil) {
+						t.Errorf("%s: %v, %v; want %v, %v", payloads[i], got, err, want, wantErr)
+					}
+				}
+			}
+		})
+	}
+	callers.Wait()
 }
 
 func TestDecode(t *testing.T) {
