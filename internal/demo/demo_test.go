@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,12 +136,14 @@ func TestTamperedBankIsFoundOut(t *testing.T) {
 			return err
 		}
 		err = db.Update(func(tx *bbolt.Tx) error {
-			finished := tx.Bucket([]byte("finished"))
-			cursor := finished.Cursor()
-			for id, value := cursor.First(); id != nil; id, value = cursor.Next() {
-				if bytes.Equal(value, []byte{1}) { // committed
-					lost = assent.ID(id)
-					return finished.Delete(lost[:])
+			ended := tx.Bucket([]byte("ended"))
+			cursor := ended.Cursor()
+			for key, list := cursor.First(); key != nil; key, list = cursor.Next() {
+				for at := 0; at < len(list); at += len(lost) + 1 {
+					if entry := list[at : at+len(lost)+1]; entry[len(lost)] == 1 { // committed
+						lost = assent.ID(entry[:len(lost)])
+						return ended.Put(bytes.Clone(key), slices.Delete(bytes.Clone(list), at, at+len(entry)))
+					}
 				}
 			}
 			return errors.New("nothing was committed")
