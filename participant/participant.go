@@ -46,7 +46,7 @@ type Participant struct {
 	fail   context.CancelCauseFunc
 	// leaving: nothing is taken any more.
 	leaving atomic.Bool
-	// background are the goroutines that Run started; takePart alone starts them.
+	// background are the goroutines that Run started; its own goroutine alone starts them.
 	background sync.WaitGroup
 }
 
@@ -327,11 +327,15 @@ func (p *Participant) drain(work context.Context, leave func(context.Context)) e
 	defer cancel()
 	p.leaving.Store(true)
 	p.caller.close()
+	calling, called := context.WithCancel(ctx)
+	defer called()
+	p.background.Go(func() { every(calling, tick, p.dones.Flush) }) // no call that takes its time holds back what others have done
 	leave(ctx)
 	var err error
 	if !waitFor(ctx, p.caller.wait) {
 		err = fmt.Errorf("participant %s: a handler call did not end within %v", p.cfg.Name, p.cfg.DrainTimeout)
 	}
+	called()
 	if errors.Join(p.votes.Drain(ctx), p.dones.Drain(ctx)) != nil { // both, whatever becomes of the first
 		err = errors.Join(err, fmt.Errorf("participant %s: votes did not reach the log within %v", p.cfg.Name, p.cfg.DrainTimeout))
 	}
