@@ -38,6 +38,7 @@ var participantPoints = []string{
 	"participant.prepare.acked:5:30ms",
 	"participant.outcome.received:5",
 	"participant.outcome.applied:5", // applied, not said
+	"participant.done.held:5",       // it is to be said together with what is being applied
 	"participant.done.sent:5:30ms",  // said
 }
 

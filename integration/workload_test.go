@@ -108,14 +108,18 @@ func (c *cluster) draft(o order) *assent.Tx {
 
 // do makes a transfer and writes into the book what the client was told.
 func (c *cluster) do(o order) *entry {
-	tx := c.draft(o)
-	e := &entry{id: tx.ID(), banks: []string{o.from, o.to}}
 	ctx := context.Background() // the client's own patience ends it
 	if o.giveUp > 0 {
 		timed, cancel := context.WithTimeout(ctx, o.giveUp)
 		defer cancel()
 		ctx = timed
 	}
+	return c.commit(ctx, c.draft(o), o.from, o.to)
+}
+
+// commit commits a transaction of some banks.
+func (c *cluster) commit(ctx context.Context, tx *assent.Tx, banks ...string) *entry {
+	e := &entry{id: tx.ID(), banks: banks}
 	switch e.err = tx.Commit(ctx); {
 	case e.err == nil:
 		e.outcome = assent.Committed

@@ -75,6 +75,7 @@ func record(s *protocol.Step) *prepared {
 func (p *Participant) answer(s *protocol.Step) {
 	done := messages.AppendDone(make([]byte, 0, 96), &s.Done)
 	_ = p.dones.Append(context.Background(), s.Reply, done, struct{}{})
+	crash.Here("participant.done.held")
 }
 
 // cast gives a vote to the group commit. When that drains already, the vote is cast by who takes the branch up next.

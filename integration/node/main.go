@@ -33,6 +33,7 @@ type options struct {
 	server      embedded.Config
 	coordinator coordinator.Config
 	url, ledger string
+	postgres    string
 	batch, noop bool
 	log         *logrus.Logger
 }
@@ -52,6 +53,7 @@ func main() {
 	flags.DurationVar(&o.coordinator.Lease, "lease", 0, "how long a shard may be without a leader")
 	flags.IntVar(&o.coordinator.Shards, "shards", 1, "logs")
 	flags.StringVar(&o.ledger, "ledger", "", "file of the participant")
+	flags.StringVar(&o.postgres, "postgres", "", "DSN of the participant's database, in place of a file")
 	flags.BoolVar(&o.batch, "batch", false, "use the batch handler")
 	flags.BoolVar(&o.noop, "noop", false, "say yes to everything and keep nothing")
 	if len(os.Args) < 2 {
@@ -170,9 +172,17 @@ func (o *options) coordinate(ctx context.Context, nc *nats.Conn) error {
 
 func (o *options) takePart(ctx context.Context, nc *nats.Conn) error {
 	cfg := participant.Config{Name: o.coordinator.Name, Log: o.log}
-	if o.noop {
+	switch {
+	case o.noop:
 		cfg.Batch = noop{}
-	} else {
+	case o.postgres != "":
+		store, end, err := openPostgres(ctx, cfg.Name, o.postgres, o.log)
+		if err != nil {
+			return err
+		}
+		defer end()
+		cfg.Handler = store
+	default:
 		store, err := ledger.Open(o.ledger)
 		if err != nil {
 			return err
