@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -46,12 +47,9 @@ func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subj
 	if want.MaxBytes == 0 {
 		want.MaxBytes = -1
 	}
-	stream, err := js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, want)
-	}
+	stream, err := streams.Open(ctx, js, want)
 	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		return nil, err
 	}
 	have := stream.CachedInfo().Config
 	if err := checkLog(have, want); err != nil {
@@ -68,28 +66,12 @@ func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subj
 
 // checkLog compares the settings that the protocol's safety rests on.
 func checkLog(have, want jetstream.StreamConfig) error {
-	name := have.Name
-	unsafe := func(setting string, have, want any) error {
-		return fmt.Errorf("%w: %s of %s is %v, want %v: change it back with `nats stream edit`", ErrStreamSettings, setting, name, have, want)
+	if err := streams.Check(have, want, "records"); err != nil {
+		return fmt.Errorf("%w: %w", ErrStreamSettings, err)
 	}
-	switch {
-	case have.Retention != want.Retention:
-		return unsafe("retention", have.Retention, want.Retention)
-	case have.Discard != want.Discard:
-		return unsafe("discard", have.Discard, want.Discard)
-	case have.Storage != want.Storage:
-		return unsafe("storage", have.Storage, want.Storage)
-	case have.MaxAge != 0:
-		return unsafe("max age", have.MaxAge, 0)
-	case have.MaxMsgs > 0:
-		return unsafe("max messages", have.MaxMsgs, "unlimited")
-	case have.MaxMsgsPerSubject > 0:
-		return unsafe("max messages per subject", have.MaxMsgsPerSubject, "unlimited")
-	case len(have.Subjects) != 1 || have.Subjects[0] != want.Subjects[0]:
-		return unsafe("subjects", have.Subjects, want.Subjects)
-	case have.Metadata["assent-shards"] != want.Metadata["assent-shards"]:
+	if have, want := have.Metadata["assent-shards"], want.Metadata["assent-shards"]; have != want {
 		return fmt.Errorf("%w: it was made for %s shards, this coordinator is told %s: the number is fixed; start with --shards %s",
-			ErrStreamSettings, have.Metadata["assent-shards"], want.Metadata["assent-shards"], have.Metadata["assent-shards"])
+			ErrStreamSettings, have, want, have)
 	}
 	return nil
 }

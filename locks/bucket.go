@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks/internal/record"
 )
 
@@ -125,9 +126,9 @@ func (b *bucket) streamName(i int) string { return fmt.Sprintf("KV_%s-%d", b.nam
 // settings are those of one stream. Every one that locks rest on is checked whenever the bucket is opened.
 func (b *bucket) settings(i int, cfg *Config) jetstream.StreamConfig {
 	replicas := max(cfg.Replicas, 1)
-	streams := cfg.Streams
-	if streams == 0 {
-		streams = defaultStreams(replicas)
+	count := cfg.Streams
+	if count == 0 {
+		count = defaultStreams(replicas)
 	}
 	return jetstream.StreamConfig{
 		Name:               b.streamName(i),
@@ -143,7 +144,7 @@ func (b *bucket) settings(i int, cfg *Config) jetstream.StreamConfig {
 		AllowDirect:        false,
 		AllowMsgTTL:        true,
 		AllowAtomicPublish: replicas > 1, // see gathering
-		Metadata:           map[string]string{streamsMetadata: strconv.Itoa(streams)},
+		Metadata:           map[string]string{streamsMetadata: strconv.Itoa(count)},
 	}
 }
 
@@ -159,94 +160,22 @@ func defaultStreams(replicas int) int {
 func (b *bucket) openStream(ctx context.Context, i int, cfg *Config, create bool) (jetstream.Stream, error) {
 	want := b.settings(i, cfg)
 	var stream jetstream.Stream
-	err := persist(ctx, func(ctx context.Context) (err error) {
-		stream, err = b.js.Stream(ctx, want.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) && create {
-			stream, err = b.js.CreateStream(ctx, want)
-			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else opens it at the same moment
-				stream, err = b.js.Stream(ctx, want.Name)
-			}
-		}
-		return err
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	var err error
+	if create {
+		stream, err = streams.Open(ctx, b.js, want)
+	} else {
+		stream, err = streams.Find(ctx, b.js, want.Name)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, fmt.Errorf("locks: %w: %s (stream %s)", ErrNoBucket, b.name, want.Name)
+	case err != nil:
+		return nil, fmt.Errorf("locks: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("locks: stream %s: %w", want.Name, err)
-	}
-	if err := checkSettings(stream.CachedInfo().Config, want); err != nil {
-		return nil, err
+	if err := streams.Check(stream.CachedInfo().Config, want, "locks"); err != nil {
+		return nil, fmt.Errorf("locks: %w: %w, or choose another bucket", ErrSettings, err)
 	}
 	return stream, nil
-}
-
-// For how long a server is asked again that does not answer: a replicated stream has no leader for a while after it was made,
-// and after its leader died; nobody at all answers where there is no JetStream.
-const (
-	attemptTime  = 2 * time.Second // at first: each attempt is given twice as long as the one before, for a server that is slow
-	attemptPause = 100 * time.Millisecond
-	silentTime   = 15 * time.Second
-	nobodyTime   = 3 * time.Second
-)
-
-// persist does something until it succeeds or fails for good.
-func persist(ctx context.Context, f func(context.Context) error) error {
-	begun := time.Now()
-	for limit := attemptTime; ; limit = min(2*limit, max(attemptTime, silentTime-time.Since(begun))) {
-		attempt, cancel := context.WithTimeout(ctx, limit)
-		err := f(attempt)
-		cancel()
-		patience := silentTime
-		var refusal *jetstream.APIError
-		switch {
-		case err == nil, ctx.Err() != nil:
-			return err
-		case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
-			patience = nobodyTime
-		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		case errors.As(err, &refusal) && refusal.Code == 503: // not available just now
-		default:
-			return err
-		}
-		if time.Since(begun) >= patience {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(attemptPause):
-		}
-	}
-}
-
-// checkSettings compares the settings that the safety of locks rests on.
-func checkSettings(have, want jetstream.StreamConfig) error {
-	var faults []string
-	fault := func(differs bool, setting string, have, want any, why string) {
-		if differs {
-			faults = append(faults, fmt.Sprintf("%s is %v, want %v (%s)", setting, have, want, why))
-		}
-	}
-	fault(have.Storage != want.Storage, "storage", have.Storage, want.Storage, "locks must survive a restart")
-	fault(have.Retention != want.Retention, "retention", have.Retention, want.Retention, "records must stay")
-	fault(have.Discard != want.Discard, "discard", have.Discard, want.Discard, "a full stream must not drop records")
-	fault(have.MaxAge != 0, "max age", have.MaxAge, 0, "held locks would vanish with time")
-	fault(have.MaxMsgs > 0, "max messages", have.MaxMsgs, "unlimited", "records would be dropped")
-	fault(have.MaxMsgsPerSubject != 1, "max messages per subject", have.MaxMsgsPerSubject, 1, "only the newest version counts")
-	fault(have.AllowDirect, "allow direct", true, false, "direct gets are answered by replicas that may be behind")
-	fault(!have.AllowMsgTTL, "allow message TTL", false, true, "what is over could not be cleaned up")
-	fault(have.SubjectDeleteMarkerTTL != 0, "subject delete marker TTL", have.SubjectDeleteMarkerTTL, 0, "a marker can overwrite a record that was acknowledged")
-	fault(len(have.Subjects) != 1 || have.Subjects[0] != want.Subjects[0], "subjects", have.Subjects, want.Subjects, "the keys live there")
-	fault(have.Mirror != nil || len(have.Sources) > 0, "mirror or sources", "set", "none", "writes must come in one order")
-	fault(have.SubjectTransform != nil, "subject transform", "set", "none", "the keys would not be found")
-	fault(have.NoAck, "no ack", true, false, "an unacknowledged lock is none")
-	fault(have.Sealed, "sealed", true, false, "nothing could be written")
-	if len(faults) == 0 {
-		return nil
-	}
-	return fmt.Errorf("locks: %w: stream %s: %s: change it back with `nats stream edit %s`, or choose another bucket",
-		ErrSettings, have.Name, strings.Join(faults, "; "), have.Name)
 }
 
 // place is where a key is stored: by the FNV-1a hash of its kind and itself.

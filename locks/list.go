@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks/internal/agent"
 	"github.com/assent-tx/assent/locks/internal/record"
 )
@@ -61,7 +62,7 @@ func List(ctx context.Context, nc *nats.Conn, name string) ([]Info, error) {
 	list := []Info{}
 	for i := range b.streams {
 		var page []Info
-		err := persist(ctx, func(ctx context.Context) (err error) {
+		err := streams.Persist(ctx, func(ctx context.Context) (err error) {
 			page, err = b.list(ctx, i)
 			return err
 		})
@@ -101,7 +102,7 @@ func (b *bucket) list(ctx context.Context, stream int) (list []Info, err error) 
 	if err != nil {
 		return nil, err
 	}
-	wait := attemptTime / 2
+	wait := streams.AttemptTime / 2
 	if deadline, ok := ctx.Deadline(); ok { // the attempt's
 		wait = max(wait, time.Until(deadline)/2)
 	}

@@ -8,31 +8,25 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // openBucket makes the bucket of the rings, or checks the one that is there. It is made as the stream that it is, because
 // the KV API would turn on direct gets, which may be stale on a replicated stream: here the stream's leader answers.
 func openBucket(ctx context.Context, js jetstream.JetStream, n names, replicas int) error {
 	want := bucketSettings(n, replicas)
-	var stream jetstream.Stream
-	err := persist(ctx, func(ctx context.Context) (err error) {
-		stream, err = js.Stream(ctx, want.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			stream, err = js.CreateStream(ctx, want)
-			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // somebody else opens it at the same moment
-				stream, err = js.Stream(ctx, want.Name)
-			}
-		}
-		return err
-	})
+	stream, err := streams.Open(ctx, js, want)
 	if err != nil {
-		return fmt.Errorf("router: stream %s: %w", want.Name, err)
+		return fmt.Errorf("router: %w", err)
 	}
-	return checkSettings(stream.CachedInfo().Config, want)
+	if err := streams.Check(stream.CachedInfo().Config, want, "rings"); err != nil {
+		return fmt.Errorf("router: %w: %w, or choose another prefix", ErrSettings, err)
+	}
+	return nil
 }
 
 // bucketSettings are those of the bucket's stream. Every one that the rings rest on is checked whenever it is opened.
@@ -53,84 +47,9 @@ func bucketSettings(n names, replicas int) jetstream.StreamConfig {
 	}
 }
 
-// checkSettings compares the settings that the rings rest on.
-func checkSettings(have, want jetstream.StreamConfig) error {
-	var faults []string
-	fault := func(differs bool, setting string, have, want any, why string) {
-		if differs {
-			faults = append(faults, fmt.Sprintf("%s is %v, want %v (%s)", setting, have, want, why))
-		}
-	}
-	fault(have.Storage != want.Storage, "storage", have.Storage, want.Storage, "rings must survive a restart")
-	fault(have.Retention != want.Retention, "retention", have.Retention, want.Retention, "records must stay")
-	fault(have.Discard != want.Discard, "discard", have.Discard, want.Discard, "a full stream must not drop records")
-	fault(have.MaxAge != 0, "max age", have.MaxAge, 0, "rings would vanish with time")
-	fault(have.MaxMsgs > 0, "max messages", have.MaxMsgs, "unlimited", "records would be dropped")
-	fault(have.MaxMsgsPerSubject != 1, "max messages per subject", have.MaxMsgsPerSubject, 1, "only the newest version counts")
-	fault(have.AllowDirect, "allow direct", true, false, "direct gets are answered by replicas that may be behind")
-	fault(!have.AllowMsgTTL, "allow message TTL", false, true, "what is over could not be cleaned up")
-	fault(have.SubjectDeleteMarkerTTL != 0, "subject delete marker TTL", have.SubjectDeleteMarkerTTL, 0, "a marker can overwrite a record that was acknowledged")
-	fault(len(have.Subjects) != 1 || have.Subjects[0] != want.Subjects[0], "subjects", have.Subjects, want.Subjects, "the keys live there")
-	fault(have.Mirror != nil || len(have.Sources) > 0, "mirror or sources", "set", "none", "writes must come in one order")
-	fault(have.SubjectTransform != nil, "subject transform", "set", "none", "the keys would not be found")
-	fault(have.NoAck, "no ack", true, false, "an unacknowledged ring is none")
-	fault(have.Sealed, "sealed", true, false, "nothing could be written")
-	if len(faults) == 0 {
-		return nil
-	}
-	return fmt.Errorf("router: %w: stream %s: %s: change it back with `nats stream edit %s`, or choose another prefix",
-		ErrSettings, have.Name, strings.Join(faults, "; "), have.Name)
-}
-
-// For how long a server is asked again that does not answer: a replicated stream has no leader for a while after it was made,
-// and after its leader died; nobody at all answers where there is no JetStream.
-const (
-	attemptTime  = 2 * time.Second
-	attemptPause = 100 * time.Millisecond
-	silentTime   = 15 * time.Second
-	nobodyTime   = 3 * time.Second
-)
-
 // persist does something until it succeeds or fails for good.
-func persist(ctx context.Context, f func(context.Context) error) error {
-	for begun := time.Now(); ; {
-		attempt, cancel := context.WithTimeout(ctx, attemptTime)
-		err := f(attempt)
-		cancel()
-		if err == nil || ctx.Err() != nil || time.Since(begun) >= patience(err) {
-			return err
-		}
-		if !pause(ctx, attemptPause) {
-			return err
-		}
-	}
-}
-
-// patience is for how long to try again what failed so.
-func patience(err error) time.Duration {
-	var refusal *jetstream.APIError
-	switch {
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
-		return nobodyTime
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout), errors.Is(err, errUnknown):
-		return silentTime
-	case errors.As(err, &refusal) && refusal.Code == 503: // not available just now
-		return silentTime
-	default:
-		return 0
-	}
-}
-
-// pause waits; false when ctx ended meanwhile.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+func persist(ctx context.Context, attempt func(context.Context) error) error {
+	return streams.Persist(ctx, attempt, errUnknown)
 }
 
 // raw is what is stored at a subject, as the stream's leader says. Revision 0: nothing.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -15,7 +16,7 @@ var errUnsettled = errors.New("router: the group's record is missing; reading ag
 
 // read reads the record once. The error is of a server that did not answer; what the answer says is in the state.
 func (f *follower) read(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AttemptTime)
 	defer cancel()
 	heard := f.heard.Load() // before the read, so that whatever is told during it is a reason for another
 	v, err := f.s.record(ctx, f.group)
@@ -99,7 +100,7 @@ func sameText(a, b error) bool {
 // restarts does not answer for a while.
 func (f *follower) answer(waiting []*ask, err error) (still []*ask) {
 	for _, a := range waiting {
-		if err != nil && (errors.Is(err, errUnsettled) || time.Since(a.begun) < patience(err)) {
+		if err != nil && (errors.Is(err, errUnsettled) || time.Since(a.begun) < streams.Patience(err, errUnknown)) {
 			still = append(still, a)
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // listPage is how many keys are fetched at a time.
@@ -37,7 +39,7 @@ func (s *store) listOnce(ctx context.Context, filter string) (items []item, err 
 		return nil, err
 	}
 	for pending := consumer.CachedInfo().NumPending; pending > 0; {
-		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(attemptTime/2))
+		batch, err := consumer.Fetch(int(min(pending, listPage)), jetstream.FetchMaxWait(streams.AttemptTime/2))
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/assent-tx/assent/embedded"
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -145,6 +146,6 @@ func eventually(t testing.TB, what string, f func() bool) {
 		if time.Since(begun) > testPatience {
 			t.Fatalf("waited in vain until %s", what)
 		}
-		pause(context.Background(), time.Millisecond)
+		streams.Pause(context.Background(), time.Millisecond)
 	}
 }

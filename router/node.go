@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 	"github.com/assent-tx/assent/router/ring"
 )
@@ -159,7 +160,7 @@ func NewNode(nc *nats.Conn, cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, store: s, log: cfg.Log.WithField("group", cfg.Group).WithField("node", cfg.Name), ready: make(chan struct{}),
-		stale: make(chan struct{}, 1), again: announceAgain, gather: gatherTime, stay: pause,
+		stale: make(chan struct{}, 1), again: announceAgain, gather: gatherTime, stay: streams.Pause,
 	}
 	n.claims.init()
 	n.events.init()

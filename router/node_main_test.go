@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
@@ -350,7 +351,7 @@ func (p *proc) acts(key string) bool {
 // reason may be an older one for a while; but let in it must not.
 func (p *proc) refuses(key string, target error, reason string) {
 	p.t.Helper()
-	for begun := time.Now(); ; pause(context.Background(), time.Millisecond) {
+	for begun := time.Now(); ; streams.Pause(context.Background(), time.Millisecond) {
 		leave, err := p.Enter(key, 0, 0)
 		if err == nil {
 			leave()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -39,7 +40,7 @@ func TestABatchIsOnePresence(t *testing.T) {
 	s := newScript(t)
 	s.call = func(_ context.Context, _, hook string, m Move) error {
 		if hook == "release" {
-			pause(t.Context(), time.Duration(m.Partition%7)*time.Millisecond)
+			streams.Pause(t.Context(), time.Duration(m.Partition%7)*time.Millisecond)
 		}
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -65,7 +66,7 @@ func (r *nodeRun) announce() {
 	r.background.Go(func() {
 		after, err := r.n.store.say(t.ctx, cfg, &said, stored, known)
 		if err != nil {
-			pause(t.ctx, min(firstHookPause<<min(failures, 16), lastHookPause))
+			streams.Pause(t.ctx, min(firstHookPause<<min(failures, 16), lastHookPause))
 		}
 		r.n.events.put(func(r *nodeRun) { r.announced(t, &said, after, err) })
 	})
@@ -115,6 +116,6 @@ func (s *store) say(ctx context.Context, cfg *NodeConfig, said *handoff.Presence
 			return after, err
 		}
 		known = false
-		pause(ctx, attemptPause)
+		streams.Pause(ctx, streams.AttemptPause)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -123,7 +124,7 @@ func (n *Node) makeGroup(ctx context.Context) error {
 			return n.closed()
 		}
 		n.log.WithError(err).Warn("the group is not to be had yet; trying on")
-		pause(ctx, wait)
+		streams.Pause(ctx, wait)
 	}
 }
 
@@ -187,7 +188,7 @@ func (n *Node) reread(ctx context.Context, f *follower) {
 		if err := f.refresh(ctx); err != nil && ctx.Err() == nil {
 			n.log.WithError(err).Debug("a caller knows a newer ring, which could not be read yet")
 		}
-		pause(ctx, attemptPause) // a caller may claim to have seen anything
+		streams.Pause(ctx, streams.AttemptPause) // a caller may claim to have seen anything
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 )
 
@@ -55,7 +56,7 @@ func (n *Node) keepTerm(ctx context.Context) {
 			return
 		}
 		n.log.WithError(err).Warn("no session for the node could be opened; trying on")
-		pause(ctx, pauseTime)
+		streams.Pause(ctx, pauseTime)
 		pauseTime = min(2*pauseTime, lastReopen)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
 
@@ -178,7 +179,7 @@ func work(t testing.TB, r *handoff.Record, nodes func() []*proc) *user {
 						leave()
 					}
 				}
-				pause(ctx, 100*time.Microsecond)
+				streams.Pause(ctx, 100*time.Microsecond)
 			}
 		})
 	}

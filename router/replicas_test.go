@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // three starts a cluster of three servers, and gives their addresses.
@@ -97,7 +99,7 @@ func TestWritersRaceOnThreeReplicas(t *testing.T) {
 	racing.Go(func() { // meanwhile the leader steps down
 		for range 4 {
 			_, _ = first.nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+first.names.stream(), nil, time.Second) // nobody may lead just now
-			pause(t.Context(), 100*time.Millisecond)
+			streams.Pause(t.Context(), 100*time.Millisecond)
 		}
 	})
 	racing.Wait()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 )
 
@@ -42,7 +43,7 @@ func (st *steward) run(ctx context.Context) error {
 			return err
 		}
 		st.log.WithError(err).Warn("this router is not the steward, and cannot become it at the moment; trying again")
-		if !pause(ctx, againTime/2+rand.N(againTime)) {
+		if !streams.Pause(ctx, againTime/2+rand.N(againTime)) {
 			return nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 )
 
@@ -108,7 +109,7 @@ func (t *tenure) observe(ctx context.Context, session string) {
 			t.log.WithError(err).Error("a node has a session that is none, and is not looked after")
 			return
 		}
-		if !pause(ctx, attemptPause) {
+		if !streams.Pause(ctx, streams.AttemptPause) {
 			return
 		}
 	}

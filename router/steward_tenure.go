@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
@@ -125,7 +126,7 @@ func (t *tenure) run(ctx context.Context) error {
 			}
 		case err := <-t.watch.broken:
 			t.log.WithError(err).Info("the steward reads the rings anew")
-			if !pause(ctx, restartTime) {
+			if !streams.Pause(ctx, restartTime) {
 				return context.Cause(ctx)
 			}
 			if err := t.restart(ctx); err != nil {

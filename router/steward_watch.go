@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // watch reads the bucket of the rings in the order in which it was written: what is there, and what comes. One that has missed
@@ -144,7 +146,7 @@ func (t *tenure) guard(ctx context.Context) {
 	}
 	t.guarding = true
 	t.running.Go(func() {
-		attempt, cancel := context.WithTimeout(ctx, attemptTime)
+		attempt, cancel := context.WithTimeout(ctx, streams.AttemptTime)
 		defer cancel()
 		var g guarded
 		stream, err := t.s.js.Stream(attempt, t.s.names.stream())

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/internal/groupcommit"
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -171,7 +172,7 @@ func (cfg Config) withDefaults() (Config, error) {
 func (j *Journal) takeOver(ctx context.Context) error {
 	for {
 		var info *jetstream.StreamInfo
-		err := persist(ctx, func(ctx context.Context) (err error) {
+		err := streams.Persist(ctx, func(ctx context.Context) (err error) {
 			info, err = j.stream.Info(ctx)
 			return err
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 )
@@ -117,7 +118,7 @@ func TestLostAcknowledgement(t *testing.T) {
 func (f *fixture) until(condition func() bool) {
 	f.t.Helper()
 	for ctx := f.ctx(); !condition(); {
-		if !pause(ctx, time.Millisecond) {
+		if !streams.Pause(ctx, time.Millisecond) {
 			f.t.Fatal("it does not happen")
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/locks"
 )
 
@@ -73,7 +74,7 @@ func Lead(ctx context.Context, nc *nats.Conn, cfg Config, lease LeaseConfig, wor
 		default:
 			return err
 		}
-		pause(ctx, attemptPause)
+		streams.Pause(ctx, streams.AttemptPause)
 	}
 	return nil
 }
@@ -88,7 +89,7 @@ func term(ctx context.Context, nc *nats.Conn, cfg Config, lease LeaseConfig, wor
 		return fmt.Errorf("journal: %w", err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), streams.AttemptTime)
 		defer cancel()
 		_ = session.Close(ctx) // it gives the lease back; if that fails, the lease runs out
 	}()

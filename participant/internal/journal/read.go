@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // headerName is the header that every message of a journal has: the version of its format, the instance that wrote it, and
@@ -133,7 +135,7 @@ func (j *Journal) read(ctx context.Context, from, to uint64) error {
 		var asking sync.WaitGroup
 		for i := range n {
 			asking.Go(func() {
-				errs[i] = persist(ctx, func(ctx context.Context) (err error) {
+				errs[i] = streams.Persist(ctx, func(ctx context.Context) (err error) {
 					read[i], err = j.get(ctx, from+uint64(i), false)
 					return err
 				})

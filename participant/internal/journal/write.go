@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // write is a record that waits to be written.
@@ -156,7 +158,7 @@ func (j *Journal) put(ctx context.Context, body []byte) (uint64, error) {
 				return 0, looked
 			}
 		}
-		if !pause(ctx, wait) {
+		if !streams.Pause(ctx, wait) {
 			return 0, fmt.Errorf("whether it was written is not known: %w", errors.Join(err, ctx.Err()))
 		}
 		if err := j.Err(); err != nil {
@@ -182,7 +184,7 @@ func (j *Journal) attempt(ctx context.Context, base uint64, body []byte) (uint64
 // look tells what stands right after a sequence: nil when it is this instance's message, errNone when there is nothing (or that
 // cannot be told now); any other error says why this instance cannot write there any more.
 func (j *Journal) look(ctx context.Context, base uint64, conflict bool) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	ctx, cancel := context.WithTimeout(ctx, streams.AttemptTime)
 	defer cancel()
 	m, err := j.get(ctx, base+1, true)
 	switch {
@@ -251,7 +253,7 @@ func (j *Journal) trim(ctx context.Context, low uint64) {
 	j.trimmed = low
 	j.trimming.Go(func() {
 		defer func() { <-j.purging }()
-		ctx, cancel := context.WithTimeout(ctx, attemptTime)
+		ctx, cancel := context.WithTimeout(ctx, streams.AttemptTime)
 		defer cancel()
 		if err := j.stream.Purge(ctx, jetstream.WithPurgeSequence(low)); err != nil {
 			j.log.WithError(err).Debug("the journal was not trimmed; it is tried again later")
