@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,10 +15,8 @@ import (
 
 // benchLocksFlags are the flags of `assent bench locks`.
 type benchLocksFlags struct {
-	cfg       bench.LocksConfig
-	dir, plot string
-	profiles  profiles
-	check     bool
+	benchOptions
+	cfg bench.LocksConfig
 }
 
 func newBenchLocksCommand(g *globals) *cobra.Command {
@@ -41,62 +37,24 @@ Exit code 1 if a lock failed or let two in at once; with --check also if a targe
   assent bench locks --duration 10s --check
   assent bench locks --server nats://127.0.0.1:4222 --replicas 3 --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("log-level") {
-				g.LogLevel = logrus.WarnLevel.String() // that sessions open is no news here
-			}
-			return g.benchLocks(cmd.Context(), f)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.benchLocks(cmd, f) },
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long each row, and each part of the yardstick, is measured in all")
 	flags.IntVar(&f.cfg.Rounds, "rounds", 5, "`number` of slices that the duration is cut in, each with a warm-up of a fifth before")
 	flags.IntVar(&f.cfg.Replicas, "replicas", 1, "`number` of servers that hold each stream: 1, 3 or 5; more than 1 with an existing NATS only")
 	flags.IntVar(&f.cfg.Streams, "streams", 0, "`number` of streams that the locks are spread over (default that of package locks)")
-	flags.BoolVar(&f.check, "check", false, "exit with code 1 if a target was missed")
-	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
+	f.addCheckTo(flags)
+	f.addTo(flags)
 	return cmd
 }
 
-// benchLocks runs the command.
-func (g *globals) benchLocks(ctx context.Context, f *benchLocksFlags) (err error) {
-	log, err := g.logger()
-	if err != nil {
-		return err
-	}
-	bar := newProgress(g.errOut)
-	defer bar.end()
-	f.cfg.Log, f.cfg.Progress = log, bar.show
-	if g.Server != "" || g.Context != "" || g.Creds != "" {
-		f.cfg.Connect = func(name string) (*nats.Conn, error) { return g.connect(nats.Name(name)) }
-	} else {
-		if f.cfg.Dir, err = os.MkdirTemp(f.dir, "assent-bench-"); err != nil {
-			return err
+func (g *globals) benchLocks(cmd *cobra.Command, f *benchLocksFlags) error {
+	return g.measure(cmd, &f.benchOptions, func(dir string, log *logrus.Logger, progress func(string, float64)) error {
+		f.cfg.Dir, f.cfg.Log, f.cfg.Progress = dir, log, progress
+		if g.Server != "" || g.Context != "" || g.Creds != "" {
+			f.cfg.Dir, f.cfg.Connect = "", func(name string) (*nats.Conn, error) { return g.connect(nats.Name(name)) }
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(f.cfg.Dir)) }()
-	}
-	if err := f.cfg.Check(); err != nil {
-		return usagef("--%w", err)
-	}
-	var report *bench.LocksReport
-	err = f.profiles.of(func() (err error) {
-		report, err = bench.RunLocks(ctx, f.cfg)
-		return err
-	})
-	bar.end()
-	if err != nil {
-		return err
-	}
-	return g.tellBenchLocks(report, f)
-}
-
-// tellBenchLocks prints what was found, and is an error when something failed.
-func (g *globals) tellBenchLocks(report *bench.LocksReport, f *benchLocksFlags) error {
-	if err := g.tellMeasured(report, f.plot); err != nil {
-		return err
-	}
-	if report.Errors > 0 || report.Ratios.Violations > 0 || f.check && len(report.Missed) > 0 {
-		return &exitError{code: exitFailure} // the output says what
-	}
-	return nil
+		return f.cfg.Check()
+	}, func(ctx context.Context) (measured, error) { return bench.RunLocks(ctx, f.cfg) })
 }

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -16,10 +14,8 @@ import (
 
 // benchRingFlags are the flags of `assent bench ring`.
 type benchRingFlags struct {
-	cfg       bench.RingConfig
-	dir, plot string
-	profiles  profiles
-	check     bool
+	benchOptions
+	cfg bench.RingConfig
 }
 
 func newBenchRingCommand(g *globals) *cobra.Command {
@@ -39,12 +35,7 @@ can do.`,
   assent bench ring --duration 10s --check
   assent bench ring --keys 100000 --followers 200 --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("log-level") {
-				g.LogLevel = logrus.WarnLevel.String() // that parts start is no news here
-			}
-			return g.benchRing(cmd.Context(), f)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.benchRing(cmd, f) },
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long lookups at each size, requests with one key and with many are measured in all, each")
@@ -52,46 +43,14 @@ can do.`,
 	flags.IntVar(&f.cfg.Keys, "keys", 1_000_000, "`number` of keys that balance and movement are found with")
 	flags.IntVar(&f.cfg.Followers, "followers", 50, "`number` of clients that hear of changes")
 	flags.IntVar(&f.cfg.Changes, "changes", 10, "`number` of changes in each round")
-	flags.BoolVar(&f.check, "check", false, "exit with code 1 if a target was missed")
-	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
+	f.addCheckTo(flags)
+	f.addTo(flags)
 	return cmd
 }
 
-// benchRing runs the command.
-func (g *globals) benchRing(ctx context.Context, f *benchRingFlags) (err error) {
-	log, err := g.logger()
-	if err != nil {
-		return err
-	}
-	bar := newProgress(g.errOut)
-	defer bar.end()
-	f.cfg.Log, f.cfg.Progress = log, bar.show
-	if f.cfg.Dir, err = os.MkdirTemp(f.dir, "assent-bench-"); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(f.cfg.Dir)) }()
-	if err := f.cfg.Check(); err != nil {
-		return usagef("--%w", err)
-	}
-	var report *bench.RingReport
-	err = f.profiles.of(func() (err error) {
-		report, err = bench.RunRing(ctx, f.cfg)
-		return err
-	})
-	bar.end()
-	if err != nil {
-		return err
-	}
-	return g.tellBenchRing(report, f)
-}
-
-// tellBenchRing prints what was found, and is an error when something failed.
-func (g *globals) tellBenchRing(report *bench.RingReport, f *benchRingFlags) error {
-	if err := g.tellMeasured(report, f.plot); err != nil {
-		return err
-	}
-	if report.Faults() > 0 || f.check && len(report.Missed) > 0 {
-		return &exitError{code: exitFailure} // the output says what
-	}
-	return nil
+func (g *globals) benchRing(cmd *cobra.Command, f *benchRingFlags) error {
+	return g.measure(cmd, &f.benchOptions, func(dir string, log *logrus.Logger, progress func(string, float64)) error {
+		f.cfg.Dir, f.cfg.Log, f.cfg.Progress = dir, log, progress
+		return f.cfg.Check()
+	}, func(ctx context.Context) (measured, error) { return bench.RunRing(ctx, f.cfg) })
 }

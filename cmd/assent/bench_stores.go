@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"os"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -16,10 +14,8 @@ import (
 
 // benchStoresFlags are the flags of `assent bench stores`.
 type benchStoresFlags struct {
-	cfg       bench.StoresConfig
-	dir, plot string
-	profiles  profiles
-	check     bool
+	benchOptions
+	cfg bench.StoresConfig
 }
 
 func newBenchStoresCommand(g *globals) *cobra.Command {
@@ -42,12 +38,7 @@ Exit code 1 if a transaction failed or stayed open, or money came or went; with 
   assent bench stores --store kv --duration 10s --check
   assent bench stores --store postgres --postgres postgres://localhost/a --postgres postgres://localhost/b --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("log-level") {
-				g.LogLevel = logrus.WarnLevel.String() // that parts start is no news here
-			}
-			return g.benchStores(cmd.Context(), f)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return g.benchStores(cmd, f) },
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.cfg.Stores, "store", bench.AllStores, "the `stores` that are measured")
@@ -55,49 +46,14 @@ Exit code 1 if a transaction failed or stayed open, or money came or went; with 
 	flags.DurationVar(&f.cfg.Duration, "duration", 5*time.Second, "how long each row, and its yardstick, is measured in all")
 	flags.IntVar(&f.cfg.Rounds, "rounds", 5, "`number` of slices that the duration is cut in")
 	flags.StringArrayVar(&f.cfg.Postgres, "postgres", nil, "two databases' `DSN`s, in which tables assent_bench_… are made and dropped (default two servers of its own)")
-	flags.BoolVar(&f.check, "check", false, "exit with code 1 if a target was missed")
-	addBenchFlags(flags, &f.dir, &f.plot, &f.profiles)
+	f.addCheckTo(flags)
+	f.addTo(flags)
 	return cmd
 }
 
-// benchStores runs the command.
-func (g *globals) benchStores(ctx context.Context, f *benchStoresFlags) (err error) {
-	log, err := g.logger()
-	if err != nil {
-		return err
-	}
-	bar := newProgress(g.errOut)
-	defer bar.end()
-	f.cfg.Log, f.cfg.Progress = log, bar.show
-	if f.cfg.Dir, err = os.MkdirTemp(f.dir, "assent-bench-"); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(f.cfg.Dir)) }()
-	if err := os.Chmod(f.cfg.Dir, 0o711); err != nil { //nolint:gosec // PostgreSQL, started by root, runs as another user, and has folders of its own below
-		return err
-	}
-	if err := f.cfg.Check(); err != nil {
-		return usagef("--%w", err)
-	}
-	var report *bench.StoresReport
-	err = f.profiles.of(func() (err error) {
-		report, err = bench.RunStores(ctx, f.cfg)
-		return err
-	})
-	bar.end()
-	if err != nil {
-		return err
-	}
-	return g.tellBenchStores(report, f)
-}
-
-// tellBenchStores prints what was found, and is an error when something failed.
-func (g *globals) tellBenchStores(report *bench.StoresReport, f *benchStoresFlags) error {
-	if err := g.tellMeasured(report, f.plot); err != nil {
-		return err
-	}
-	if report.Faults() > 0 || f.check && len(report.Missed) > 0 {
-		return &exitError{code: exitFailure} // the output says what
-	}
-	return nil
+func (g *globals) benchStores(cmd *cobra.Command, f *benchStoresFlags) error {
+	return g.measure(cmd, &f.benchOptions, func(dir string, log *logrus.Logger, progress func(string, float64)) error {
+		f.cfg.Dir, f.cfg.Log, f.cfg.Progress = dir, log, progress
+		return f.cfg.Check()
+	}, func(ctx context.Context) (measured, error) { return bench.RunStores(ctx, f.cfg) })
 }

@@ -56,7 +56,7 @@ func TestBenchStoresTellsWhatFailed(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		g := &globals{out: &out, errOut: &out}
-		if code := exitCode(g.tellBenchStores(&test.report, &benchStoresFlags{check: test.check})); code != test.code {
+		if code := exitCode(g.tell(&test.report, &benchOptions{check: test.check})); code != test.code {
 			t.Errorf("%s: exit code %d, want %d\n%s", name, code, test.code, out.String())
 		}
 	}

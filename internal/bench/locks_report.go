@@ -235,3 +235,9 @@ func missed(targets []target) []string {
 	}
 	return missed
 }
+
+// Faults are how many things went wrong that never may.
+func (r *LocksReport) Faults() int64 { return r.Errors + r.Ratios.Violations }
+
+// TargetsMissed are those that were not reached, as in Missed.
+func (r *LocksReport) TargetsMissed() []string { return r.Missed }

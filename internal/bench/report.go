@@ -145,3 +145,9 @@ func ratio(a, b float64) float64 {
 	}
 	return a / b
 }
+
+// Faults are how many things went wrong that never may.
+func (r *Report) Faults() int64 { return r.Errors() + int64(r.OpenAfter) }
+
+// TargetsMissed are none: nothing is asked of these figures.
+func (r *Report) TargetsMissed() []string { return nil }

@@ -189,3 +189,6 @@ func (r *RingReport) Faults() (sum int64) {
 	}
 	return sum + r.Errors
 }
+
+// TargetsMissed are those that were not reached, as in Missed.
+func (r *RingReport) TargetsMissed() []string { return r.Missed }

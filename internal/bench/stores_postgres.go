@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -103,6 +104,9 @@ func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error)
 func (b *storesBench) postgresServers(ctx context.Context, c *cluster) ([]string, error) {
 	if len(b.cfg.Postgres) > 0 {
 		return b.cfg.Postgres, nil
+	}
+	if err := os.Chmod(b.cfg.Dir, 0o711); err != nil { //nolint:gosec // PostgreSQL, started by root, runs as another user, and has folders of its own below
+		return nil, err
 	}
 	var dsns []string
 	for i := range 2 {

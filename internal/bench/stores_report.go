@@ -164,3 +164,6 @@ func (r *StoresReport) WritePlot(w io.Writer) error {
 	}
 	return writePlot(w, "Latency of transfers over two stores, sync "+r.Settings.Sync, "part of them that were as fast or faster", "store, clients", lines)
 }
+
+// TargetsMissed are those that were not reached, as in Missed.
+func (r *StoresReport) TargetsMissed() []string { return r.Missed }
