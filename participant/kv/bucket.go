@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assent-tx/assent/internal/streams"
 )
 
 // ErrBucket is of a bucket that transactions cannot write: a mirror, a sealed one, one of Assent's own, one that is not allowed here.
@@ -70,7 +72,11 @@ func (b *buckets) get(ctx context.Context, name string) (largest int, err error)
 	if time.Now().Before(it.expires) {
 		return it.largest, it.fault
 	}
-	stream, err := b.js.Stream(ctx, "KV_"+name)
+	var stream jetstream.Stream
+	err = streams.Persist(ctx, func(ctx context.Context) (err error) {
+		stream, err = b.js.Stream(ctx, "KV_"+name)
+		return err
+	})
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		it.fault, it.expires = fmt.Errorf("bucket %s: %w", name, ErrNoBucket), time.Now().Add(faultTime)

@@ -398,6 +398,32 @@ func (l *lossy) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream
 	return nil, context.DeadlineExceeded
 }
 
+// deaf loses the first answer about a bucket, as when the server that was asked dies.
+type deaf struct {
+	jetstream.JetStream
+	asked int
+}
+
+func (d *deaf) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if d.asked++; d.asked == 1 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return d.JetStream.Stream(ctx, name)
+}
+
+// A question about a bucket whose answer is lost is asked again, long before the call's time is over: all who use the bucket wait for it.
+func TestBucketWhileAnswersAreLost(t *testing.T) {
+	f := start(t)
+	s := f.store()
+	lossy := &deaf{JetStream: f.js}
+	s.buckets.js = lossy
+	f.wantVote(s, branch(writes(set("a", "x", "1"))), participant.Yes)
+	if lossy.asked != 2 {
+		t.Errorf("asked %d times", lossy.asked)
+	}
+}
+
 // A journal's entry that cannot be read stops the participant instead of being passed over.
 func TestEntryOfAnotherKind(t *testing.T) {
 	f := start(t)

@@ -3,6 +3,7 @@
 package outbox
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -153,6 +154,47 @@ func TestPrepareWithoutServer(t *testing.T) {
 	r := d.PrepareBatch(t.Context(), []*participant.Branch{branch(t, text("orders.a", ""))})[0]
 	if r.Err == nil || errors.Is(r.Err, participant.ErrRefused) {
 		t.Errorf("prepare: %v, %v; want an error that is no refusal", r.Vote, r.Err)
+	}
+}
+
+// deaf loses the first answer to each question about streams, as when the server that was asked dies.
+type deaf struct {
+	jetstream.JetStream
+	lost map[string]bool
+}
+
+func (d *deaf) loses(ctx context.Context, question string) bool {
+	if d.lost[question] {
+		return false
+	}
+	d.lost[question] = true
+	<-ctx.Done()
+	return true
+}
+
+func (d *deaf) StreamNameBySubject(ctx context.Context, subject string) (string, error) {
+	if d.loses(ctx, "name") {
+		return "", ctx.Err()
+	}
+	return d.JetStream.StreamNameBySubject(ctx, subject)
+}
+
+func (d *deaf) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if d.loses(ctx, "stream") {
+		return nil, ctx.Err()
+	}
+	return d.JetStream.Stream(ctx, name)
+}
+
+// A question whose answer is lost is asked again, long before the call's time is over: all branches of the batch wait for it.
+func TestPrepareWhileAnswersAreLost(t *testing.T) {
+	d := newDesk(t)
+	d.stream(orders())
+	lossy := &deaf{d.handler.streams.js, make(map[string]bool)}
+	d.handler.streams.js = lossy
+	d.prepare(branch(t, text("orders.a", "a")))
+	if len(lossy.lost) != 2 {
+		t.Errorf("lost: %v", lossy.lost)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	patient "github.com/assent-tx/assent/internal/streams" // this package has streams of its own
 )
 
 // reader reads the ids of a stream's messages. It asks the stream's leader for each message by its sequence: a consumer may be at
@@ -24,7 +26,11 @@ type reader struct {
 
 // bounds asks a stream from where to where it goes.
 func (r *reader) bounds(ctx context.Context) (created time.Time, first, last uint64, err error) {
-	stream, err := r.js.Stream(ctx, r.stream)
+	var stream jetstream.Stream
+	err = patient.Persist(ctx, func(ctx context.Context) (err error) {
+		stream, err = r.js.Stream(ctx, r.stream)
+		return err
+	})
 	if err != nil {
 		return time.Time{}, 0, 0, err
 	}
@@ -68,7 +74,11 @@ func (r *reader) ids(ctx context.Context, from, to uint64, note func(sequence ui
 // id asks for one message's id: "" if it has none.
 func (r *reader) id(ctx context.Context, sequence uint64) (there bool, id string, err error) {
 	request := fmt.Sprintf(`{"seq":%d}`, sequence)
-	reply, err := r.nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.MSG.GET."+r.stream, []byte(request))
+	var reply *nats.Msg
+	err = patient.Persist(ctx, func(ctx context.Context) (err error) {
+		reply, err = r.nc.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.MSG.GET."+r.stream, []byte(request))
+		return err
+	})
 	if err != nil {
 		return false, "", err
 	}

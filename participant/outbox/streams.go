@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	patient "github.com/assent-tx/assent/internal/streams" // this package has streams of its own
 	"github.com/assent-tx/assent/participant"
 )
 
@@ -45,7 +46,11 @@ func (s *streams) of(ctx context.Context, subject string) (*stream, error) {
 	if known := s.find(subject); known != nil {
 		return known, nil
 	}
-	name, err := s.js.StreamNameBySubject(ctx, subject)
+	var name string
+	err := patient.Persist(ctx, func(ctx context.Context) (err error) {
+		name, err = s.js.StreamNameBySubject(ctx, subject)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, errNoStream
 	}
@@ -79,8 +84,13 @@ func (s *streams) find(subject string) *stream {
 
 // look asks a stream what it is like now.
 func (s *streams) look(ctx context.Context, name string) (*stream, error) {
-	read := time.Now()
-	handle, err := s.js.Stream(ctx, name)
+	var read time.Time
+	var handle jetstream.Stream
+	err := patient.Persist(ctx, func(ctx context.Context) (err error) {
+		read = time.Now()
+		handle, err = s.js.Stream(ctx, name)
+		return err
+	})
 	if err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil, errNoStream
@@ -188,11 +198,14 @@ func (s *stream) full(msg *nats.Msg) (how string) {
 
 // fullOf is full for a stream that limits each subject.
 func (s *streams) fullOf(ctx context.Context, st *stream, subject string) (how string, err error) {
-	handle, err := s.js.Stream(ctx, st.Config.Name)
-	if err != nil {
-		return "", fmt.Errorf("stream %s: %w", st.Config.Name, err)
-	}
-	info, err := handle.Info(ctx, jetstream.WithSubjectFilter(subject))
+	var info *jetstream.StreamInfo
+	err = patient.Persist(ctx, func(ctx context.Context) error {
+		handle, err := s.js.Stream(ctx, st.Config.Name)
+		if err == nil {
+			info, err = handle.Info(ctx, jetstream.WithSubjectFilter(subject))
+		}
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("stream %s: %w", st.Config.Name, err)
 	}
