@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,11 +196,21 @@ func freePorts(t *testing.T, n int) (ports []int) {
 
 func connectAll(t *testing.T, servers []*server.Server) *nats.Conn {
 	t.Helper()
-	var urls string
-	for _, s := range servers {
-		urls += s.ClientURL() + ","
+	return connectTo(t, urlsOf(servers))
+}
+
+// urlsOf are the servers' URLs, comma-separated.
+func urlsOf(servers []*server.Server) string {
+	urls := make([]string, len(servers))
+	for i, s := range servers {
+		urls[i] = s.ClientURL()
 	}
-	nc, err := nats.Connect(urls[:len(urls)-1], nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	return strings.Join(urls, ",")
+}
+
+func connectTo(t *testing.T, urls string) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

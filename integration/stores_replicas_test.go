@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -29,12 +28,11 @@ import (
 // replicated are buckets and a stream of messages on three servers, with the participants of both.
 type replicated struct {
 	*testing.T
-	servers []*server.Server
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	kv      *kv.Participant
-	outbox  *outbox.Outbox
-	store   *kv.Client
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	kv     *kv.Participant
+	outbox *outbox.Outbox
+	store  *kv.Client
 
 	mu   sync.Mutex
 	seen *sync.Cond
@@ -53,11 +51,10 @@ var replicatedLeaders = []string{
 
 var logName = messages.Subjects{}.Stream(0)
 
-// startReplicated starts everything; nobody is connected to the first of the servers.
-func startReplicated(t *testing.T) *replicated {
-	servers := startCluster(t, 3)
-	others := servers[1:]
-	r := &replicated{T: t, servers: servers, nc: connectAll(t, others), moved: map[string]int{}, told: map[string]bool{}}
+// startReplicated starts everything on three servers, to which it connects by some URLs.
+func startReplicated(t *testing.T, urls string) *replicated {
+	t.Helper()
+	r := &replicated{T: t, nc: connectTo(t, urls), moved: map[string]int{}, told: map[string]bool{}}
 	r.seen = sync.NewCond(&r.mu)
 	var err error
 	r.js, err = jetstream.New(r.nc)
@@ -68,16 +65,16 @@ func startReplicated(t *testing.T) *replicated {
 	}
 	_, err = r.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TRANSFERS", Subjects: []string{"transfers"}, Replicas: 3})
 	r.must(err)
-	c, err := coordinator.New(connectAll(t, others), coordinator.Config{Replicas: 3})
+	c, err := coordinator.New(connectTo(t, urls), coordinator.Config{Replicas: 3})
 	r.must(err)
 	live(t, c.Run, c.Ready())
-	r.kv, err = kv.New(connectAll(t, others), kv.Config{Replicas: 3})
+	r.kv, err = kv.New(connectTo(t, urls), kv.Config{Replicas: 3})
 	r.must(err)
 	live(t, r.kv.Run, r.kv.Ready())
-	r.outbox, err = outbox.New(connectAll(t, others), outbox.Config{Replicas: 3})
+	r.outbox, err = outbox.New(connectTo(t, urls), outbox.Config{Replicas: 3})
 	r.must(err)
 	live(t, r.outbox.Run, r.outbox.Ready())
-	nc := connectAll(t, others)
+	nc := connectTo(t, urls)
 	client, err := assent.New(nc, assent.Config{})
 	r.must(err)
 	t.Cleanup(client.Close)
@@ -277,10 +274,11 @@ func TestStoresOnThreeReplicasLoseTheirLeader(t *testing.T) {
 	}
 	t.Parallel()
 	const enough = 40
-	r := startReplicated(t)
+	servers := startCluster(t, 3)
+	victim := servers[0]
+	r := startReplicated(t, urlsOf(servers[1:]))
 	stop := r.transfers(8)
 	r.more(enough)
-	victim := r.servers[0]
 	for range enough / 12 { // what is under way then may be stored or not, and nobody hears which
 		r.stepDown("", func(what string) bool { return !strings.Contains(what, logName) })
 		r.more(2)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command node is every process of the fault tests: a NATS server, a coordinator, both in one, a participant, or a node of a group. The tests
+// Command node is every process of the fault tests: a NATS server, alone or of a cluster, a coordinator, both in one, a participant, or a node of a group. The tests
 // build it with -tags faults, so that it can be told by its environment where to die.
 //
 // It says on standard output, a line each, that it listens and that it is ready; it ends when it is told to by SIGTERM,
@@ -30,12 +30,14 @@ import (
 )
 
 type options struct {
-	server      embedded.Config
-	coordinator coordinator.Config
-	url, ledger string
-	postgres    string
-	batch, noop bool
-	log         *logrus.Logger
+	server embedded.Config
+	// cluster is the address for the other servers of a cluster, and routes are theirs.
+	cluster, routes string
+	coordinator     coordinator.Config
+	url, ledger     string
+	postgres        string
+	batch, noop     bool
+	log             *logrus.Logger
 }
 
 func main() {
@@ -45,6 +47,8 @@ func main() {
 	flags := flag.NewFlagSet(os.Args[0], flag.ExitOnError)
 	flags.StringVar(&o.server.Dir, "dir", "", "data of the server")
 	flags.StringVar(&o.server.Listen, "listen", "127.0.0.1:0", "address of the server")
+	flags.StringVar(&o.cluster, "cluster", "", "address of the server for the others of its cluster")
+	flags.StringVar(&o.routes, "routes", "", "those of all, comma-separated URLs")
 	flags.StringVar(&o.url, "url", "", "server to connect to")
 	flags.StringVar(&o.coordinator.Name, "name", "", "name of the coordinator or the participant")
 	flags.DurationVar(&o.coordinator.History, "history", 0, "how long finished transactions are kept")
@@ -57,7 +61,7 @@ func main() {
 	flags.BoolVar(&o.batch, "batch", false, "use the batch handler")
 	flags.BoolVar(&o.noop, "noop", false, "say yes to everything and keep nothing")
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: node nats|coordinator|serve|participant|accounts|kv [flags]")
+		fmt.Fprintln(os.Stderr, "usage: node nats|member|coordinator|serve|participant|accounts|kv [flags]")
 		os.Exit(2)
 	}
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
@@ -83,6 +87,8 @@ func (o *options) run(ctx context.Context, role string) error {
 			<-ctx.Done()
 			return nil
 		})
+	case "member":
+		return o.member(ctx)
 	case "serve":
 		return o.serve(func(server *embedded.Server) error {
 			nc, err := server.Connect(nats.MaxReconnects(-1))
