@@ -20,6 +20,7 @@ import (
 	"github.com/assent-tx/assent/internal/logclock"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
+	"github.com/assent-tx/assent/participant/internal/metrics"
 )
 
 // Participant is one instance of a participant. See New.
@@ -39,6 +40,8 @@ type Participant struct {
 	locks  locking
 	marks  watermarks
 	clock  *logclock.Clock
+
+	metrics *metrics.Collector[KeyStats]
 
 	caller caller
 	votes  *groupcommit.Batcher[messages.ID]
@@ -66,6 +69,7 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 		log: cfg.Log.WithField("participant", cfg.Name), ready: make(chan struct{}),
 		branches: protocol.NewBranches(protocol.BranchesConfig{Leaves: cfg.Ownership != nil}), inHand: make(map[*delivery]struct{}), clock: logclock.New(),
 	}
+	p.metrics = metrics.New(cfg.Name, metrics.Now(p.KeyStats), figures)
 	p.locks.init(&cfg)
 	if cfg.Batch != nil {
 		p.caller = newBatch(&cfg, p)

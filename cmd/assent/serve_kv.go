@@ -5,11 +5,9 @@ package main
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/assent-tx/assent/participant/kv"
 )
@@ -29,12 +27,11 @@ const (
 
 // kvService is the participant of key-value buckets, if there is to be one. It stands by while another coordinator's does the work.
 type kvService struct {
-	s         *serving
-	nc        *nats.Conn
-	first     *kv.Participant
-	collector kvCollector
-	end       context.CancelFunc
-	ended     chan struct{}
+	s     *serving
+	nc    *nats.Conn
+	first *kv.Participant
+	end   context.CancelFunc
+	ended chan struct{}
 }
 
 // openKV makes the participant that --kv asks for; nil without it.
@@ -47,8 +44,7 @@ func (s *serving) openKV(nc *nats.Conn) (*kvService, error) {
 		return nil, usageError(err)
 	}
 	k := &kvService{s: s, nc: nc, first: p, ended: make(chan struct{})}
-	k.collector.current.Store(p)
-	s.registry.MustRegister(&k.collector)
+	s.registry.MustRegister(p)
 	s.report.KV = s.kv.name
 	return k, nil
 }
@@ -96,10 +92,11 @@ func (k *kvService) run(ctx context.Context) {
 			return
 		case <-time.After(kvPause):
 		}
+		k.s.registry.Unregister(p)
 		if p, err = k.s.newKV(k.nc); err != nil {
 			panic("assent: what was made before cannot be made again: " + err.Error())
 		}
-		k.collector.current.Store(p)
+		k.s.registry.MustRegister(p)
 	}
 }
 
@@ -110,39 +107,4 @@ func (s *serving) newKV(nc *nats.Conn) (*kv.Participant, error) {
 	return kv.New(nc, kv.Config{
 		Name: s.kv.name, Prefix: s.Prefix, Buckets: s.kv.buckets, Replicas: s.replicas, Lease: s.lease, Instance: s.coordinatorName(), Log: s.log,
 	})
-}
-
-// kvCollector gives the participant's figures to Prometheus.
-type kvCollector struct {
-	current atomic.Pointer[kv.Participant]
-}
-
-var (
-	kvBranches  = prometheus.NewDesc("assent_kv_branches_total", "Branches over key-value buckets, by what became of them.", []string{"fate"}, nil)
-	kvOpen      = prometheus.NewDesc("assent_kv_open", "Branches over key-value buckets that are prepared and not applied.", nil, nil)
-	kvOldest    = prometheus.NewDesc("assent_kv_oldest_seconds", "Age of the oldest transaction of which a branch over key-value buckets is open; 0 when none is.", nil, nil)
-	kvOvertaken = prometheus.NewDesc("assent_kv_overtaken_total", "Values of transactions in whose way a plain writer's value was.", nil, nil)
-	kvFailed    = prometheus.NewDesc("assent_kv_apply_failures_total", "Attempts to apply a committed branch over key-value buckets that failed.", nil, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (c *kvCollector) Describe(to chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, to) }
-
-// Collect implements prometheus.Collector.
-func (c *kvCollector) Collect(to chan<- prometheus.Metric) {
-	stats := c.current.Load().Stats()
-	counter := func(desc *prometheus.Desc, value uint64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
-	}
-	counter(kvBranches, stats.Prepared, "prepared")
-	counter(kvBranches, stats.Conflicts, "conflict")
-	counter(kvBranches, stats.Applied, "applied")
-	counter(kvOvertaken, stats.Overtaken)
-	counter(kvFailed, stats.Failed)
-	age := 0.0
-	if !stats.Oldest.IsZero() {
-		age = max(time.Since(stats.Oldest).Seconds(), 0)
-	}
-	to <- prometheus.MustNewConstMetric(kvOpen, prometheus.GaugeValue, float64(stats.Open))
-	to <- prometheus.MustNewConstMetric(kvOldest, prometheus.GaugeValue, age)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
 	"github.com/assent-tx/assent/participant/internal/journal"
+	"github.com/assent-tx/assent/participant/internal/metrics"
 )
 
 // DefaultName is the participant's name unless it is configured.
@@ -61,6 +62,8 @@ type Participant struct {
 	ready  chan struct{}
 	once   sync.Once // closes ready
 	counts counts
+	// metrics tells of them.
+	metrics *metrics.Collector[Stats]
 
 	mu      sync.Mutex
 	journal *journal.Journal // the latest
@@ -99,7 +102,9 @@ func New(nc *nats.Conn, cfg Config) (*Participant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kv: %w", err)
 	}
-	return &Participant{cfg: cfg, nc: nc, js: js, ready: make(chan struct{})}, nil
+	p := &Participant{cfg: cfg, nc: nc, js: js, ready: make(chan struct{})}
+	p.metrics = metrics.New(cfg.Name, metrics.Now(p.Stats), figures)
+	return p, nil
 }
 
 // Ready is closed once the participant takes part.

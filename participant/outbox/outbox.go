@@ -13,6 +13,7 @@ import (
 
 	"github.com/assent-tx/assent/participant"
 	"github.com/assent-tx/assent/participant/internal/journal"
+	"github.com/assent-tx/assent/participant/internal/metrics"
 )
 
 // ErrSuperseded is why Run ends when another instance of the outbox has taken over. Do not start it again at once: the two would take
@@ -26,6 +27,8 @@ type Outbox struct {
 	ready chan struct{}
 	once  sync.Once // closes ready
 	stats *stats
+	// metrics tells of them.
+	metrics *metrics.Collector[Stats]
 
 	mu      sync.Mutex
 	journal *journal.Journal // the latest; nil until Run has one
@@ -37,7 +40,9 @@ func New(nc *nats.Conn, cfg Config) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Outbox{cfg: cfg, nc: nc, ready: make(chan struct{}), stats: newStats(&cfg)}, nil
+	o := &Outbox{cfg: cfg, nc: nc, ready: make(chan struct{}), stats: newStats(&cfg)}
+	o.metrics = metrics.New(cfg.Name, metrics.Now(o.Stats), figures)
+	return o, nil
 }
 
 // Ready is closed once the outbox takes part in transactions.

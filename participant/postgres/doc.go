@@ -59,7 +59,8 @@
 //   - A database that is restored from a backup has forgotten what it voted for and what it committed since. What is in doubt then
 //     is reported as heuristic when its commit comes; of what was over the newest is missed at the next start, and told
 //     (participant.ErrStoreLost). docs/stores.md says what to do.
-//   - What is in doubt holds its row locks, and keeps VACUUM from cleaning up. Without a coordinator it stays so. Watch Stats.
+//   - What is in doubt holds its row locks, and keeps VACUUM from cleaning up. Without a coordinator it stays so. Watch Stats: the Store is a
+//     Prometheus collector of them.
 //   - A marker is removed after Config.Keep, in which outcomes have been arriving. A commit that comes again only after that is
 //     reported as heuristic though it was applied. (A leader that is up repeats what it is owed every 30 s.)
 //   - Keys are locked by 64 bits of their hash: two keys may, once in a long while, wait for each other.

@@ -17,7 +17,8 @@ import (
 // last start. Which markers could be seen then is what a snapshot says: a transaction may have been in doubt for long, and
 // then be committed with a marker that was written days ago.
 type reaper struct {
-	committed atomic.Int64 // outcomes that were applied
+	committed atomic.Int64  // outcomes that were applied
+	removed   atomic.Uint64 // markers
 
 	mu        sync.Mutex
 	last      time.Time     // of the last look
@@ -87,6 +88,7 @@ func (s *Store) reap(ctx context.Context) error {
 		if err != nil {
 			return &failure{"removing markers", err}
 		}
+		s.reaper.removed.Add(uint64(removed.RowsAffected()))
 		if removed.RowsAffected() < maxReap {
 			s.reaper.done(ripe)
 			return nil

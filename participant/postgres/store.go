@@ -11,11 +11,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/locks/fence"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/participant/internal/metrics"
 )
 
 // Store is a participant's handler whose branches are prepared transactions of one PostgreSQL database. See Open. Its
@@ -37,14 +39,16 @@ type Store struct {
 	// readOnly: the last branch that could be read-only was. A guess, by which a round trip is saved.
 	readOnly atomic.Bool
 	reaper   reaper
+	metrics  *metrics.Collector[Stats]
 }
 
-// The interfaces of participant that a Store has.
+// The interfaces that a Store has.
 var (
 	_ participant.Handler   = (*Store)(nil)
 	_ participant.InDoubt   = (*Store)(nil)
 	_ participant.Watermark = (*Store)(nil)
 	_ participant.Memory    = (*Store)(nil)
+	_ prometheus.Collector  = (*Store)(nil)
 )
 
 // Open checks the database, makes the tables that it needs (unless Config.NoCreate), and gives a Store. The pool stays the
@@ -63,6 +67,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, cfg Config) (*Store, error) {
 		cfg: cfg, pool: pool, log: cfg.Log.WithField("participant", cfg.Name), sql: newStatements(&cfg), fences: cfg.fences(),
 		connections: most, unnamed: unnamed(pool), places: make(chan struct{}, most-max(1, most/4)),
 	}
+	s.metrics = metrics.New(cfg.Name, s.Stats, figures)
 	if err := s.check(ctx); err != nil {
 		return nil, err
 	}

@@ -37,6 +37,16 @@ func openShop(ctx context.Context, db *sql.DB) (*sqlstore.Store, error) {
 	})
 }
 
+func openDatabase(ctx context.Context, dir string) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "shop.db")+"?_pragma=busy_timeout(1000)&_pragma=journal_mode(wal)")
+	must(err)
+	_, err = db.ExecContext(ctx, `CREATE TABLE stock (sku TEXT PRIMARY KEY, available INTEGER NOT NULL, reserved INTEGER NOT NULL)`)
+	must(err)
+	_, err = db.ExecContext(ctx, `INSERT INTO stock VALUES ('widget', 5, 0)`)
+	must(err)
+	return db
+}
+
 // A shop on SQLite, and, for the example, everything else that it needs, in one process.
 func Example() {
 	ctx, stop := context.WithCancel(context.Background())
@@ -52,12 +62,7 @@ func Example() {
 	var running sync.WaitGroup
 	running.Go(func() { must(c.Run(ctx)) })
 
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "shop.db")+"?_pragma=busy_timeout(1000)&_pragma=journal_mode(wal)")
-	must(err)
-	_, err = db.ExecContext(ctx, `CREATE TABLE stock (sku TEXT PRIMARY KEY, available INTEGER NOT NULL, reserved INTEGER NOT NULL)`)
-	must(err)
-	_, err = db.ExecContext(ctx, `INSERT INTO stock VALUES ('widget', 5, 0)`)
-	must(err)
+	db := openDatabase(ctx, dir)
 	store, err := openShop(ctx, db)
 	must(err)
 	p, err := participant.New(nc, participant.Config{Name: "shop", Handler: store})

@@ -7,13 +7,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/locks/fence"
 	"github.com/assent-tx/assent/messages"
 	"github.com/assent-tx/assent/participant"
+	"github.com/assent-tx/assent/participant/internal/metrics"
 )
 
 // Store is a participant's handler on a database. Its methods may be called by many goroutines at once, and by many instances
@@ -24,7 +25,8 @@ type Store struct {
 	say    *statements
 	fences fence.SQL
 	// group shares transactions; nil where each has its own.
-	group *group
+	group   *group
+	metrics *metrics.Collector[Stats]
 }
 
 var (
@@ -32,6 +34,7 @@ var (
 	_ participant.InDoubt   = (*Store)(nil)
 	_ participant.Watermark = (*Store)(nil)
 	_ participant.Memory    = (*Store)(nil)
+	_ prometheus.Collector  = (*Store)(nil)
 )
 
 // The states of a branch's row.
@@ -60,6 +63,7 @@ func Open(ctx context.Context, db *sql.DB, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, cfg: cfg, say: newStatements(cfg.Dialect), fences: fence.SQL{Dialect: cfg.Dialect}}
+	s.metrics = metrics.New(cfg.Name, s.Stats, figures)
 	if cfg.Dialect == SQLite {
 		s.group = &group{db: db, begin: s.say.begin, busy: func(err error) bool { return s.judge(err) == inTheWay }}
 	}
@@ -158,30 +162,6 @@ type querier interface {
 
 // LocksKeys says that instances keep each other from the keys of what they have prepared: they are in the database.
 func (s *Store) LocksKeys() bool { return true }
-
-// Stats is how much is in doubt, for whoever watches the database.
-type Stats struct {
-	// InDoubt is how many branches wait for their outcome.
-	InDoubt int
-	// Oldest is for how long the oldest of them has; 0 if there is none.
-	Oldest time.Duration
-}
-
-// Stats counts what is in doubt. A branch that is so for much longer than its transaction may last is worth a look at
-// `assent participants`: perhaps no instance of the participant runs.
-func (s *Store) Stats(ctx context.Context) (Stats, error) {
-	var (
-		st      Stats
-		changed sql.NullInt64
-	)
-	if err := s.db.QueryRowContext(ctx, s.say.stats, s.cfg.Name).Scan(&st.InDoubt, &changed); err != nil {
-		return st, fmt.Errorf("sqlstore: %w", err)
-	}
-	if changed.Valid {
-		st.Oldest = max(0, time.Since(time.UnixMilli(changed.Int64)))
-	}
-	return st, nil
-}
 
 func (s *Store) log(id messages.ID) *logrus.Entry {
 	return s.cfg.Log.WithField("tx", id).WithField("participant", s.cfg.Name)
