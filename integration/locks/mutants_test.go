@@ -138,6 +138,11 @@ var mutants = []struct {
 		"TestSimulation", inside,
 	},
 	{
+		"a try is refused by what was read before it came", "internal/agent/decide.go",
+		"op.came < a.answered", "op != nil",
+		"TestATryIsRefusedByNothingOlder", inside,
+	},
+	{
 		"a lost write is left to come when it likes", "internal/agent/decide.go",
 		"case a.doubt && a.revision <= a.unsettled:", "case false:",
 		"TestSimulation", inside,

@@ -65,7 +65,10 @@ type Agent struct {
 
 	writing *Write
 	reading bool
-	effects []Effect
+	// requests counts the writes and reads that were begun, one after the other. answered is the newest of them whose answer told what was
+	// stored at some time after it was begun.
+	requests, answered uint64
+	effects            []Effect
 }
 
 // operation is a local one.
@@ -84,6 +87,8 @@ type operation struct {
 	fresh    bool // no keeper has ever heard of it
 	quiet    bool // nobody waits for its end
 	answered bool // the keeper has said that it does not know it
+	// came is how many requests had been begun when it came: what they tell may have been so only before.
+	came uint64
 }
 
 type state uint8
@@ -108,7 +113,7 @@ func (a *Agent) Join(now int64, op record.Operation) []Effect {
 	if keeper := a.known.Keeper(); keeper != "" && keeper != a.cfg.Self && (op.Try || now-a.heard >= a.cfg.Answer) {
 		a.stale = true // it may have changed; who finds it free, finds that out by writing
 	}
-	a.operations = append(a.operations, &operation{Operation: op, ahead: -1, fresh: true})
+	a.operations = append(a.operations, &operation{Operation: op, ahead: -1, fresh: true, came: a.requests})
 	a.joins = append(a.joins, op)
 	return a.step()
 }
@@ -132,6 +137,7 @@ func (a *Agent) Leave(now int64, id string, quiet bool) []Effect {
 func (a *Agent) Written(now int64, revision uint64) []Effect {
 	a.now = now
 	w := a.written()
+	a.answered = a.requests
 	if revision < a.revision { // somebody has told of a later one before
 		return a.step()
 	}
@@ -195,7 +201,7 @@ func (a *Agent) Read(now int64, revision uint64, r record.Record) []Effect {
 			return a.step()
 		}
 	}
-	a.stale = false
+	a.stale, a.answered = false, a.requests
 	a.learn(revision, r)
 	return a.step()
 }

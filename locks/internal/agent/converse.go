@@ -135,8 +135,8 @@ func (a *Agent) note(tell *Tell, session string, want *record.Record, refused []
 	}
 }
 
-// ask asks the keeper for what local operations want and the record has not.
-func (a *Agent) ask() {
+// ask asks the keeper for what local operations want and the record has not. Those that are refused hastily wait for what is read.
+func (a *Agent) ask(hasty []refusal) {
 	keeper := a.known.Keeper()
 	if keeper == "" || keeper == a.cfg.Self {
 		return
@@ -145,7 +145,7 @@ func (a *Agent) ask() {
 	for _, id := range a.sorted() {
 		op := a.operation(id)
 		switch {
-		case op.state == held, op.state == waiting && a.known.Has(id):
+		case op.state == held, op.state == waiting && a.known.Has(id), slices.ContainsFunc(hasty, func(r refusal) bool { return r.ID == id }):
 			continue
 		case op.state == waiting && op.noted && op.notedAt >= a.revision && a.now-op.askedAt < a.cfg.Poll:
 			continue // its keeper may be one that is not known here yet

@@ -30,7 +30,7 @@ func (a *Agent) decide() {
 	}
 	if len(a.joins)+len(a.asking) == 0 && !a.mayWrite() {
 		a.settle(nil)
-		a.ask()
+		a.ask(nil)
 		a.poll()
 		return
 	}
@@ -43,10 +43,29 @@ func (a *Agent) decide() {
 		a.read()
 		return
 	}
+	refused, hasty := a.sure(refused)
 	a.settle(refused)
 	a.answer(&want, refused)
-	a.ask()
+	a.ask(hasty)
+	if len(hasty) > 0 {
+		a.read()
+		return
+	}
 	a.poll()
+}
+
+// sure parts the refusals that hold from the hasty ones: those of local operations by a version that may have been replaced before they came.
+// A keeper knows the newest version; everybody else has to hear of what was stored while the operation was there.
+func (a *Agent) sure(refused []refusal) (sure, hasty []refusal) {
+	keeper := a.known.Keeper() == a.cfg.Self
+	for _, r := range refused {
+		if op := a.operation(r.ID); keeper || op == nil || op.came < a.answered {
+			sure = append(sure, r)
+		} else {
+			hasty = append(hasty, r)
+		}
+	}
+	return sure, hasty
 }
 
 // poll reads the record when something is waited for and nothing was heard. Who is next in the queue also makes the keeper
@@ -89,6 +108,7 @@ func (a *Agent) wanting() bool {
 
 func (a *Agent) read() {
 	a.reading = true
+	a.requests++
 	a.effect(Effect{Read: true})
 }
 
@@ -96,6 +116,7 @@ func (a *Agent) write(r record.Record) {
 	r.Foreign = false
 	r.Granted(a.cfg.Epoch + a.now)
 	a.writing = &Write{Expected: a.revision, Record: r}
+	a.requests++
 	a.effect(Effect{Write: &Write{Expected: a.revision, Record: r.Clone()}})
 }
 

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -54,6 +55,8 @@ type op struct {
 	forced uint64
 	clear  bool
 	token  uint64
+	// reason: at some time since it came it could not have been had.
+	reason bool
 }
 
 // taken tells whether it was taken away by force after it was granted.
@@ -202,7 +205,18 @@ func (w *world) store(s *session, write *Write) uint64 {
 	w.check(&w.head().record, &r)
 	w.logf("%s stored %d:%s", s.id, revision, brief(&r))
 	w.versions = append(w.versions, version{revision, r})
+	for _, s := range w.sessions {
+		s.refusedBy(&r)
+	}
 	return revision
+}
+
+// refusedBy notes which of a session's tries a version refuses, which it says is the newest.
+func (s *session) refusedBy(r *record.Record) {
+	for _, o := range s.ops {
+		with := r.Clone()
+		o.reason = o.reason || o.Try && errors.Is(with.Join(o.Operation), record.ErrBusy)
+	}
 }
 
 // check checks a version against the one before.
@@ -253,6 +267,7 @@ func (w *world) read(s *session) {
 		if w.faults && w.chance(15) { // a server that was deposed
 			v = w.versions[max(0, len(w.versions)-1-w.random.IntN(2))]
 		}
+		s.refusedBy(&v.record)
 		r := v.record.Clone()
 		lost := w.faults && w.chance(15)
 		w.later(func() {
@@ -331,10 +346,26 @@ func (w *world) ended(s *session, e *Ended) {
 	if e.Why == Busy && !o.Try {
 		w.fail("%s is busy and wanted to wait", e.ID)
 	}
+	if e.Why == Busy && !o.reason && !w.wanted(o) {
+		w.fail("%s is refused, and could have been had at any time since it came", e.ID)
+	}
 	o.over = true
 	if e.Why == "" && o.granted && !w.wasWithout(o) {
 		w.fail("%s is said to be given back, and it was not:%s", e.ID, brief(&w.head().record))
 	}
+}
+
+// wanted tells whether another operation waits, or believes that it holds: who waits is in no version yet when the keeper has just heard of him, and who
+// was forced out may not know. The last permit of a semaphore may be asked for by another try.
+func (w *world) wanted(o *op) bool {
+	return slices.ContainsFunc(w.sessions, func(s *session) bool {
+		for _, p := range s.ops {
+			if p != o && !p.over && (!p.Try || p.granted || p.Permits > 0) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // wasWithout tells whether a version after an operation's grant did not have it. A message that is late may let it in
@@ -350,6 +381,7 @@ func (w *world) act(s *session, permits int) {
 			ID: fmt.Sprintf("%s-%d", s.id, len(s.ops)), Shared: permits == 0 && w.chance(2), Try: w.chance(4), Permits: permits,
 		}}
 		s.ops[o.ID] = o
+		s.refusedBy(&w.head().record)
 		w.logf("%s joins, shared %v, try %v", o.ID, o.Shared, o.Try)
 		w.carry(s, s.agent.Join(w.now, o.Operation))
 		return
