@@ -26,8 +26,8 @@ func newBenchStoresCommand(g *globals) *cobra.Command {
 		Long: `Measures transfers between two stores, each beside what it costs without Assent or without the store:
 
   bank      the bank of the examples, on bbolt, beside participants that do nothing
-  postgres  two PostgreSQL databases, beside the same two-phase commit written by hand, which no crash may meet; and that with each
-            decision kept in one durable message, the least that a crash does not leave in doubt, beside the same
+  postgres  two PostgreSQL databases, beside the same two-phase commit written by hand, which no crash may meet; and that with the
+            databases behind NATS and each decision in one durable message, the least that a crash does not leave in doubt, beside the same
   kv        two keys of two JetStream KV buckets, beside the two writes alone; few keys that everybody wants, beside many; and these without
             waiting for locked keys (no-wait), beside the same, waiting
 

@@ -10,11 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/databases"
 	"github.com/assent-tx/assent/participant"
@@ -77,15 +75,18 @@ func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error)
 			return nil, err
 		}
 	}
-	s := &stored{audit: func(ctx context.Context) error { return auditPostgres(ctx, pools) }}
-	byHand, err := newHand(ctx, c, pools)
-	if err != nil {
+	s := &stored{}
+	hand, remote := &hand{pools: pools}, &remoteHand{}
+	if err := remote.start(ctx, c, hand); err != nil {
 		return nil, err
+	}
+	s.audit = func(ctx context.Context) error {
+		return errors.Join(remote.settle(), auditPostgres(ctx, pools))
 	}
 	const yardstick = "two-phase commit by hand"
 	for _, clients := range b.clients(16, 64) {
 		r := newStoreRow("transfers", yardstick, clients, postgresAtLeast)
-		r.theirs.do = byHand.transfer
+		r.theirs.do = hand.transfer
 		r.ours.do = func(ctx context.Context, _ int) error {
 			tx := c.client.Begin()
 			for i, entry := range transferOf() {
@@ -93,9 +94,9 @@ func (b *storesBench) postgres(ctx context.Context, c *cluster) (*stored, error)
 			}
 			return tx.Commit(ctx)
 		}
-		decided := newStoreRow("by hand, its decisions kept", yardstick, clients, 0)
-		decided.ours.do, decided.theirs.do = byHand.decided, byHand.transfer
-		s.rows = append(s.rows, r, decided)
+		least := newStoreRow("by hand over NATS, decisions kept", yardstick, clients, 0)
+		least.ours.do, least.theirs.do = remote.transfer, hand.transfer
+		s.rows = append(s.rows, r, least)
 	}
 	return s, nil
 }
@@ -167,64 +168,6 @@ func (b *storesBench) postgresParticipant(ctx context.Context, c *cluster, name,
 		return err
 	}
 	return b.participate(ctx, c, participant.Config{Name: name, Handler: store, Log: b.cfg.Log})
-}
-
-// hand is the two-phase commit that one would write without a coordinator, for as long as nothing crashes: both prepared at once, then both
-// committed at once.
-type hand struct {
-	pools [2]*pgxpool.Pool
-	gids  atomic.Int64
-	js    jetstream.JetStream
-}
-
-// handDecisions is the stream, and the subject, of the decisions that are kept.
-const handDecisions = "assent-bench-decisions"
-
-func newHand(ctx context.Context, c *cluster, pools [2]*pgxpool.Pool) (*hand, error) {
-	nc, err := c.dial("by hand")
-	if err != nil {
-		return nil, err
-	}
-	js, err := newJetStream(nc)
-	if err != nil {
-		return nil, err
-	}
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: handDecisions, Subjects: []string{handDecisions}})
-	return &hand{pools: pools, js: js}, err
-}
-
-// transfer is the yardstick. Who crashes between the phases leaves both databases prepared, and nobody who knows whether they are to be committed.
-func (h *hand) transfer(ctx context.Context, _ int) error {
-	return h.commit(ctx, func(string) error { return nil })
-}
-
-// decided is the same with its decision kept in between, each by a durable message of its own: the least that a crash does not leave in doubt.
-func (h *hand) decided(ctx context.Context, _ int) error {
-	return h.commit(ctx, func(gid string) error {
-		_, err := h.js.Publish(ctx, handDecisions, []byte(gid))
-		return err
-	})
-}
-
-func (h *hand) commit(ctx context.Context, decide func(gid string) error) error {
-	gid, entries := "bench:"+strconv.FormatInt(h.gids.Add(1), 10), transferOf()
-	both := func(do func(*pgxpool.Pool, pgEntry) error) error {
-		first := make(chan error, 1)
-		go func() { first <- do(h.pools[0], entries[0]) }()
-		return errors.Join(do(h.pools[1], entries[1]), <-first)
-	}
-	if err := both(func(pool *pgxpool.Pool, entry pgEntry) error {
-		return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{CommitQuery: "PREPARE TRANSACTION '" + gid + "'"}, func(tx pgx.Tx) error { return entry.run(ctx, tx) })
-	}); err != nil {
-		return err
-	}
-	if err := decide(gid); err != nil {
-		return err
-	}
-	return both(func(pool *pgxpool.Pool, _ pgEntry) error {
-		_, err := pool.Exec(ctx, "COMMIT PREPARED '"+gid+"'")
-		return err
-	})
 }
 
 // auditPostgres counts the money, and what is in the entries.
