@@ -98,7 +98,8 @@ func (s *Session) Lock(ctx context.Context, key string, opts ...Option) (*Lock, 
 	return s.acquire(ctx, wish{kind: KindLock, key: key}, opts)
 }
 
-// TryLock takes a key if it can be had at once. Otherwise the error is a *HeldError, an ErrHeld.
+// TryLock takes a key if it can be had at once. Otherwise the error is a *HeldError, an ErrHeld, also when the holder is dead: that takes
+// its TTL to find out, which the session does meanwhile, so that a later call gets the key.
 func (s *Session) TryLock(ctx context.Context, key string, opts ...Option) (*Lock, error) {
 	return s.acquire(ctx, wish{kind: KindLock, key: key}, append(opts, Wait(0)))
 }
@@ -247,7 +248,9 @@ func (e *entry) refused(w *wish, end *agent.Ended) error {
 	}
 }
 
+// held says who is in the way, and has it found out whether they are alive.
 func (e *entry) held(w *wish, r *record.Record) error {
+	e.s.suspect(e, r)
 	return &HeldError{Kind: w.kind, Key: w.key, Holders: e.holders(r), Waiters: len(r.Queue)}
 }
 

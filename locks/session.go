@@ -47,6 +47,7 @@ type Session struct {
 	busy     map[*entry]bool
 	wake     chan struct{}
 	watchers map[string]*watcher
+	suspects map[string]map[*entry]bool // sessions that kept somebody out, and where
 }
 
 // renewal is what a session knows of its own record.
@@ -89,7 +90,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Session, error) {
 		cfg: cfg, id: id, bucket: b, at: b.place(kindSession, id), begun: time.Now(),
 		log: cfg.Log.WithFields(logrus.Fields{"session": id, "bucket": cfg.Bucket}), done: make(chan struct{}), leaving: make(chan struct{}),
 		entries: make(map[string]*entry), busy: make(map[*entry]bool), wake: make(chan struct{}, 1),
-		watchers: make(map[string]*watcher), begins: true,
+		watchers: make(map[string]*watcher), suspects: make(map[string]map[*entry]bool), begins: true,
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := s.introduce(ctx); err != nil {

@@ -214,3 +214,91 @@ func TestABucketMadeAnewEndsItsSessions(t *testing.T) {
 	}
 	mustUnlock(t, got)
 }
+
+// Who only tries gets the lock of a dead holder all the same, though nobody waits for it: that it is dead is found out meanwhile.
+func TestWhoOnlyTriesTakesOverToo(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	dead, l := c.throughLink(locks.Config{TTL: time.Second})
+	mustLock(t, dead, "k")
+	s := c.open(locks.Config{TTL: time.Second})
+	l.GoDown()
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		got, err := s.TryLock(t.Context(), "k")
+		if err == nil {
+			if dead.Err() == nil {
+				t.Error("its holder believes that it holds")
+			}
+			mustUnlock(t, got)
+			return
+		}
+		if !errors.Is(err, locks.ErrHeld) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// One try is enough: the key is free then, for whoever comes.
+func TestOneTryFindsADeadHolder(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	dead, l := c.throughLink(locks.Config{TTL: time.Second})
+	mustLock(t, dead, "k")
+	s := c.open(locks.Config{TTL: time.Second})
+	l.GoDown()
+	if _, err := s.TryLock(t.Context(), "k"); !errors.Is(err, locks.ErrHeld) {
+		t.Fatal(err)
+	}
+	nc := c.connect()
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		list, err := locks.List(t.Context(), nc, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not free within %v", patience)
+		}
+	}
+}
+
+// A holder that lives is looked at twice for all who try within half of its TTL, and keeps its lock.
+func TestTriesLeaveALivingHolderAlone(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	holder := c.open(locks.Config{TTL: time.Second, Streams: 1})
+	held := mustLock(t, holder, "k")
+	s := c.open(locks.Config{TTL: time.Second, Streams: 1})
+	nc := c.connect()
+	looks := 0
+	sub, err := nc.SubscribeSync("$JS.API.STREAM.MSG.GET.>")
+	if err := errors.Join(err, nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for time.Since(began) < 3*time.Second {
+		if _, err := s.TryLock(t.Context(), "k"); !errors.Is(err, locks.ErrHeld) {
+			t.Fatal(err)
+		}
+		<-time.After(time.Millisecond)
+	}
+	took := time.Since(began)
+	for {
+		msg, err := sub.NextMsg(200 * time.Millisecond)
+		if err != nil {
+			break
+		}
+		if strings.Contains(string(msg.Data), "session."+holder.ID()) {
+			looks++
+		}
+	}
+	if most := 2 * (1 + int(2*took/time.Second)); looks < 2 || looks > most {
+		t.Errorf("it was looked at %d times in %v, want 2 to %d", looks, took, most)
+	}
+	if err := held.Err(); err != nil {
+		t.Error(err)
+	}
+	mustUnlock(t, held)
+}

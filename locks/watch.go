@@ -7,12 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/assent-tx/assent/locks/internal/agent"
+	"github.com/assent-tx/assent/locks/internal/record"
 )
 
 // watcher watches another session, for the entries to which its death matters.
@@ -104,6 +107,47 @@ func (s *Session) observe(ctx context.Context, session string, ttl time.Duration
 	if s.sleep(ctx, time.Now().Add(-pollTime(ttl)), func() time.Duration { return pace(ttl, 0) }, w.nearer) == nil &&
 		s.outlive(ctx, session, func(raw) time.Duration { return ttl }, pace, w.nearer) == nil {
 		s.died(session, w)
+	}
+}
+
+// suspect finds out whether those are alive who kept somebody out. Who waits watches them, but a try does not stay: so where everybody only tries, nobody
+// would ever find out that a holder is dead. Each is looked at until it is renewed, which is life enough until somebody is kept out again, or has ended.
+func (s *Session) suspect(e *entry, r *record.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	for op := range agent.InTheWay(r) {
+		session := op.Session()
+		if session == s.id {
+			continue
+		}
+		if s.suspects[session] == nil {
+			s.suspects[session] = make(map[*entry]bool)
+			s.running.Go(func() { s.examine(session) })
+		}
+		s.suspects[session][e] = true
+	}
+}
+
+// examine looks at a session that is suspected to be dead: twice, if it lives.
+func (s *Session) examine(session string) {
+	ctx, lives := context.WithCancel(s.ctx)
+	defer lives()
+	versions := 0
+	err := s.outlive(ctx, session, func(last raw) time.Duration {
+		if versions++; versions > 1 {
+			lives()
+		}
+		return s.ttlOf(last)
+	}, func(ttl, took time.Duration) time.Duration { return max(ttl/2, restAfter*took) }, nil)
+	s.mu.Lock()
+	entries := slices.Collect(maps.Keys(s.suspects[session]))
+	delete(s.suspects, session)
+	s.mu.Unlock()
+	if err == nil {
+		s.tellDeath(session, entries)
 	}
 }
 
@@ -279,20 +323,22 @@ func (s *Session) endOther(ctx context.Context, at place, revision uint64) bool 
 	return err == nil
 }
 
-// died tells the entries that cared. They are told one after the other, so that the one that is told first writes and the
-// others find it written; across processes a short random pause does the same.
+// died ends a watcher, and tells the entries that cared.
 func (s *Session) died(session string, w *watcher) {
-	s.pause(rand.N(tickTime))
 	s.mu.Lock()
 	if s.watchers[session] == w {
 		delete(s.watchers, session)
 	}
-	entries := make([]*entry, 0, len(w.entries))
-	for e := range w.entries {
-		entries = append(entries, e)
-	}
+	entries := slices.Collect(maps.Keys(w.entries))
 	s.mu.Unlock()
 	w.stop()
+	s.tellDeath(session, entries)
+}
+
+// tellDeath tells entries that a session has ended. They are told one after the other, so that the one that is told first writes and the others find it
+// written; across processes a short random pause does the same.
+func (s *Session) tellDeath(session string, entries []*entry) {
+	s.pause(rand.N(tickTime))
 	for _, e := range entries {
 		e.do(func(a *agent.Agent, now int64) []agent.Effect { return a.Died(now, session) })
 	}

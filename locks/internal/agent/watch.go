@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"iter"
 	"math"
 	"slices"
 
@@ -56,23 +57,40 @@ func (a *Agent) ahead(op *operation) int {
 func (a *Agent) Still() bool { return a.now-a.changed >= a.cfg.Poll }
 
 // Watch gives the sessions whose death matters: those that are in the way of somebody who waits, and those next in the
-// queue, so that several that died together are found dead together.
+// queue, so that several that died together are found dead together. A try does not stay for that.
 func (a *Agent) Watch() []Watched {
-	if a.guessed || len(a.known.Queue) == 0 && len(a.joins) == 0 && !a.wanting() {
+	if a.guessed || !a.waited() {
 		return nil
 	}
 	var sessions []Watched
-	add := func(op *record.Operation) {
+	for op := range InTheWay(&a.known) {
 		session := op.Session()
 		if session != a.cfg.Self && !a.dead[session] && !slices.ContainsFunc(sessions, func(w Watched) bool { return w.Session == session }) {
 			sessions = append(sessions, Watched{session, op.TTL})
 		}
 	}
-	for i := range a.known.Holders {
-		add(&a.known.Holders[i].Operation)
-	}
-	for i := range a.known.Queue[:min(watched, len(a.known.Queue))] {
-		add(&a.known.Queue[i])
-	}
 	return sessions
+}
+
+// waited tells whether anybody waits whom this session answers for: its own operations, and as the keeper everybody's.
+func (a *Agent) waited() bool {
+	return a.doubt || len(a.known.Queue) > 0 && a.known.Keeper() == a.cfg.Self ||
+		slices.ContainsFunc(a.joins, func(op record.Operation) bool { return !op.Try }) ||
+		slices.ContainsFunc(a.operations, func(op *operation) bool { return op.state == leaving || op.state == waiting && !op.Try })
+}
+
+// InTheWay gives the operations that hold a version's key, and those that wait first.
+func InTheWay(r *record.Record) iter.Seq[*record.Operation] {
+	return func(yield func(*record.Operation) bool) {
+		for i := range r.Holders {
+			if !yield(&r.Holders[i].Operation) {
+				return
+			}
+		}
+		for i := range r.Queue[:min(watched, len(r.Queue))] {
+			if !yield(&r.Queue[i]) {
+				return
+			}
+		}
+	}
 }
