@@ -93,8 +93,9 @@ func (c *cluster) lengthen(transactions int) {
 }
 
 // An operator stops the coordinator that leads, under load, and no client notices: nobody is told an error, and nobody waits
-// for long. It runs by itself, for the faults take the processors away, and a second is little.
+// for long.
 func TestLeaderIsStopped(t *testing.T) {
+	t.Parallel()
 	c := start(t, setup{})
 	nodes := c.coordinators([]string{"second"})
 	nodes["coordinator"] = c.leader
