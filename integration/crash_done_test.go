@@ -123,7 +123,6 @@ func (s *spy) check(lost []assent.ID) {
 
 // A bank with a handler, and one with a batch handler.
 func TestDonesAreLost(t *testing.T) {
-	t.Parallel()
 	for kind, args := range map[string][]string{"single": nil, "batch": {"-batch"}} {
 		for _, point := range donePoints {
 			t.Run(name(kind, point), func(t *testing.T) {
@@ -145,7 +144,6 @@ func TestDonesAreLost(t *testing.T) {
 
 // The buckets of JetStream.
 func TestDonesOfBucketsAreLost(t *testing.T) {
-	t.Parallel()
 	for _, point := range donePoints {
 		t.Run(name(point), func(t *testing.T) {
 			t.Parallel()

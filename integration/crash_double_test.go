@@ -12,7 +12,6 @@ import (
 // Testing Can Prevent Most Critical Failures", OSDI 2014).
 
 func TestDoubleCrashes(t *testing.T) {
-	t.Parallel()
 	pairs := doubles()
 	if !*allFaults {
 		r := rand.New(rand.NewPCG(*seedFlag, 0))
@@ -61,7 +60,6 @@ func doubles() (pairs [][2]string) {
 
 // A coordinator that dies, and dies again while it reads the log.
 func TestCoordinatorCrashesTwice(t *testing.T) {
-	t.Parallel()
 	for _, second := range append([]string{"coordinator.outcome.sent:1:30ms", "coordinator.done.heard:1"}, replayPoints...) {
 		t.Run(name(second), func(t *testing.T) {
 			t.Parallel()

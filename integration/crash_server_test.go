@@ -24,7 +24,6 @@ func TestServerIsKilled(t *testing.T) {
 
 // With `assent serve` the coordinator dies together with its log.
 func TestServeCrashes(t *testing.T) {
-	t.Parallel()
 	points := []string{"coordinator.prepare.stored:5", "coordinator.decided:5", "coordinator.answered:5:30ms", "coordinator.done.heard:5"}
 	if *allFaults {
 		points = coordinatorPoints[:10] // the others need a load of their own

@@ -53,7 +53,6 @@ func name(points ...string) string {
 }
 
 func TestCoordinatorCrashes(t *testing.T) {
-	t.Parallel()
 	for _, point := range append(coordinatorPoints, replayPoints...) {
 		t.Run(name(point), func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +97,6 @@ func (c *cluster) hopeless() order {
 }
 
 func TestParticipantCrashes(t *testing.T) {
-	t.Parallel()
 	for _, point := range participantPoints {
 		for _, bank := range []string{"bank-a", "bank-b"} {
 			if bank == "bank-b" && !*allFaults {

@@ -29,7 +29,6 @@ const (
 // The coordinator that leads is killed under load. A transfer that begins after that commits within the lease and a second,
 // also when the log is long.
 func TestLeaderIsKilled(t *testing.T) {
-	t.Parallel()
 	for _, transactions := range []int{0, 100_000} {
 		t.Run(fmt.Sprint(transactions), func(t *testing.T) {
 			t.Parallel()
@@ -279,7 +278,6 @@ var handOverPoints = map[string]bool{ // true: it is the one that takes over
 
 // Either side dies in the middle of a hand-over.
 func TestHandOverIsCutShort(t *testing.T) {
-	t.Parallel()
 	for point, takes := range handOverPoints {
 		t.Run(name(point), func(t *testing.T) {
 			t.Parallel()

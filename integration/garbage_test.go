@@ -87,7 +87,6 @@ func garbage() map[string][][]byte {
 // A record of a newer protocol version must not be guessed at: whoever reads it stops, and says why. Nothing that was decided
 // before is touched.
 func TestNewerVersionInTheLog(t *testing.T) {
-	t.Parallel()
 	for subject, readers := range map[string][]string{
 		"assent.log.0.vote.bank-a":    {"coordinator"},
 		"assent.log.0.prepare.bank-a": {"coordinator", "bank-a"},

@@ -17,7 +17,6 @@ var kvPoints = []string{
 
 // The participant dies at each of them, and the next instance goes on.
 func TestBucketsCrash(t *testing.T) {
-	t.Parallel()
 	for _, point := range kvPoints {
 		t.Run(name(point), func(t *testing.T) {
 			t.Parallel()

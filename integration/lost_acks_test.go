@@ -15,7 +15,6 @@ import (
 var errPending = errors.New("some are pending")
 
 func TestAcknowledgementsAreLost(t *testing.T) {
-	t.Parallel()
 	for _, victim := range []string{"coordinator", "bank-a", "client"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +36,6 @@ func TestAcknowledgementsAreLost(t *testing.T) {
 
 // The network is gone for a while, and nothing tells the processes on either side.
 func TestNetworkIsGone(t *testing.T) {
-	t.Parallel()
 	for _, victim := range []string{"coordinator", "bank-a"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()

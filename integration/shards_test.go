@@ -25,7 +25,6 @@ import (
 // Coordinators come, stop and are killed under load. Each shard is led by the one that the ring gives it to; only the share of
 // the one that comes or goes moves, and once. Nobody waits as long for a hand-over as for a leader that is dead.
 func TestOnlyTheShareMoves(t *testing.T) {
-	t.Parallel()
 	for _, shards := range []int{8, 64} {
 		t.Run(fmt.Sprint(shards), func(t *testing.T) {
 			if shards > 8 && testing.Short() {

@@ -31,7 +31,6 @@ func TestParticipantRefuses(t *testing.T) {
 }
 
 func TestHandlerFails(t *testing.T) {
-	t.Parallel()
 	for trouble, outcome := range map[string]assent.Outcome{
 		"prepare=error:3":  assent.Committed, // it is asked again
 		"prepare=panic:3":  assent.Committed,

@@ -12,7 +12,6 @@ import (
 // of a time that is past. Leases cannot prevent this, only make it rare; the log's order has to make it harmless.
 
 func TestZombieCoordinator(t *testing.T) {
-	t.Parallel()
 	points := []string{"coordinator.submit.taken:5", "coordinator.prepare.appended:5", "coordinator.decided:5", "coordinator.outcome.sent:5",
 		"coordinator.done.heard:5", "coordinator.checkpoint.saved:2"}
 	for _, point := range points {
