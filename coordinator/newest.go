@@ -95,11 +95,13 @@ func (l *leader) committedOf(ctx context.Context, yes []messages.ID, views []pro
 		outcome, open := views[i].Outcome, !views[i].Finished
 		if outcome == messages.Undecided && !open && searches < newestSearches { // the fold has forgotten it, or not read it yet
 			searches++
-			_, view, known, err := l.search(ctx, tx)
+			f, err := l.search(ctx, tx)
 			if err != nil {
 				return messages.ID{}, false, err
 			}
-			outcome, open = view.Outcome, known && !view.Finished
+			if outcome, open = f.view.Outcome, f.known && !f.view.Finished; open && outcome == messages.Committed {
+				outcome = messages.Undecided // perhaps its prepares came too late to count
+			}
 		}
 		if outcome == messages.Committed {
 			return tx, final, nil

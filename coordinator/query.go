@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -71,12 +72,17 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, view, known, err := l.search(ctx, req.Tx)
+	found, err := l.search(ctx, req.Tx)
 	if err != nil {
 		return nil, err
 	}
+	records, view, known := found.records, found.view, found.known
 	if leads { // it knows better than a reader who may have come too late
 		view, known = led, true
+	} else if late, err := l.late(ctx, req.Tx, found); err != nil {
+		return nil, err
+	} else if late {
+		view.Outcome, view.Participant, view.Reason = messages.Undecided, "", tooLate // by these records; it may have been decided before the history begins
 	}
 	timeline := &Timeline{Tx: req.Tx, Shard: l.shard, Owed: owed, Records: records}
 	if !known && len(records) == 0 {
@@ -97,30 +103,63 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 // searchBefore is how much earlier than an id's time the log is searched: clients' clocks may be ahead by the tolerance.
 const searchBefore = 2 * protocol.AcceptAhead * time.Millisecond
 
+// found is what the log's history has of a transaction.
+type found struct {
+	records []TimelineEntry
+	view    protocol.View
+	known   bool
+	// end is the sequence up to which the log was read.
+	end uint64
+}
+
 // search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
-func (l *leader) search(ctx context.Context, tx messages.ID) (records []TimelineEntry, view protocol.View, known bool, err error) {
+func (l *leader) search(ctx context.Context, tx messages.ID) (found, error) {
+	var f found
 	var fold *protocol.Fold
 	text := []byte(tx.String())
-	err = l.read(ctx, tx.Time().Add(-searchBefore), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) (goOn bool) {
+	err := l.read(ctx, tx.Time().Add(-searchBefore), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) (goOn bool) {
 		if fold == nil {
 			fold = foldFrom(meta)
 			fold.Replay()
 		}
 		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
-		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time
+		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time and the floor (see late)
 		for line := range messages.Lines(msg.Data()) {
 			if bytes.Contains(line, text) {
 				own = append(append(own, line...), '\n')
-				records = append(records, timelineEntry(meta, kind, participant, line))
+				f.records = append(f.records, timelineEntry(meta, kind, participant, line))
 			}
 		}
 		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, own) != nil {
 			return false
 		}
-		view, known = fold.View(tx)
-		return !known || !view.Finished // of an unknown one a view says finished
+		f.end = meta.Sequence.Stream
+		f.view, f.known = fold.View(tx)
+		return !f.known || !f.view.Finished // of an unknown one a view says finished
 	})
-	return records, view, known, err
+	return f, err
+}
+
+// tooLate is why a transaction of which the log has records is none.
+const tooLate = "its prepares came too late to be told from those of one that was forgotten: they do not count, whatever was voted"
+
+// errBehind is of a leader that has not read yet what a search has found.
+var errBehind = errors.New("the leader has not read all of the log yet")
+
+// late tells whether the prepares that a search has found came too late to count: all readers of the log have ignored them, for the id is
+// not above their floor, which a search does not know. So a leader that has read as far knows nothing of the transaction, and nobody has
+// noted that it is finished, as is noted of each that has been committed before it is forgotten.
+func (l *leader) late(ctx context.Context, tx messages.ID, f found) (late bool, err error) {
+	if !f.known || f.view.Finished {
+		return false, nil
+	}
+	whileLeading := l.whileLeading(ctx, func() {
+		_, open := l.fold.Lookup(tx)
+		if late = !open; l.fold.Sequence() < f.end {
+			err = errBehind
+		}
+	})
+	return late, errors.Join(whileLeading, err)
 }
 
 // foldFrom is a fold that reads the log from a message on.
@@ -186,13 +225,13 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 		defer cancel()
-		_, view, known, err := l.search(ctx, tx)
-		answer := &messages.Answer{Tx: tx, Outcome: view.Outcome, Participant: view.Participant, Reason: view.Reason,
-			WrongOwner: view.WrongOwner, Conflict: view.Conflict}
+		f, err := l.search(ctx, tx)
+		answer := &messages.Answer{Tx: tx, Outcome: f.view.Outcome, Participant: f.view.Participant, Reason: f.view.Reason,
+			WrongOwner: f.view.WrongOwner, Conflict: f.view.Conflict}
 		switch {
 		case err != nil:
 			answer = tryAgain(tx, err.Error())
-		case !known:
+		case !f.known:
 			answer.Error = messages.CodeNotFound
 			answer.Message = "neither the coordinator nor the log's history knows the transaction"
 		}
@@ -205,8 +244,12 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 				l.wait(&wait, reply)
 				return
 			}
-			if known && answer.Outcome == messages.Undecided {
-				answer.Error, answer.Message = messages.CodeNotFound, "the log has a prepare of the transaction that came too late to count"
+			switch {
+			case err != nil || !f.known || f.view.Finished || answer.Outcome == messages.Aborted: // which late ones are, too
+			case l.fold.Sequence() < f.end:
+				answer = tryAgain(tx, errBehind.Error())
+			default: // see late
+				answer = &messages.Answer{Tx: tx, Error: messages.CodeNotFound, Message: tooLate}
 			}
 			l.answer(reply, answer)
 		})

@@ -75,6 +75,10 @@ func TestCheck(t *testing.T) {
 		"deny purge":                func(c *config) { c.DenyPurge, c.AllowRollup = true, false },
 		"no ack":                    func(c *config) { c.NoAck = true },
 	}
+	// While there is a stream, the server does not remove the folder of all: it does so after it has answered the deletion of the last one.
+	if _, err := streams.Open(t.Context(), js, config{Name: "stays", Subjects: []string{"stays"}}); err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range settings() {
 		stream, err := streams.Open(t.Context(), js, want)
 		if err != nil {
@@ -93,6 +97,7 @@ func TestCheck(t *testing.T) {
 		}
 		for setting, change := range changes {
 			changed := want
+			changed.Name += "-" + strings.ReplaceAll(setting, " ", "-")
 			change(&changed)
 			stream, err := js.CreateStream(t.Context(), changed)
 			if err != nil {
@@ -100,10 +105,10 @@ func TestCheck(t *testing.T) {
 				continue
 			}
 			err = streams.Check(stream.CachedInfo().Config, want, "things")
-			if err == nil || !strings.Contains(err.Error(), setting+" is ") || !strings.Contains(err.Error(), "`nats stream edit "+name+"`") {
+			if err == nil || !strings.Contains(err.Error(), setting+" is ") || !strings.Contains(err.Error(), "`nats stream edit "+changed.Name+"`") {
 				t.Errorf("%s, %s: %v", name, setting, err)
 			}
-			if err := js.DeleteStream(t.Context(), want.Name); err != nil {
+			if err := js.DeleteStream(t.Context(), changed.Name); err != nil {
 				t.Fatal(err)
 			}
 		}
