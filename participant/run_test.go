@@ -86,7 +86,7 @@ func TestStop(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(w.Context())
 				return ctx, func() { cancel(reason) }
 			},
-			"deadline": func() (context.Context, context.CancelFunc) { return context.WithTimeout(w.Context(), time.Minute) },
+			"deadline": func() (context.Context, context.CancelFunc) { return context.WithTimeout(w.Context(), 5*time.Second) },
 		} {
 			p, err := participant.New(w.connect(), participant.Config{Name: "p", Handler: newHandler()})
 			must(t, err)
