@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -153,14 +154,22 @@ func (l *leader) late(ctx context.Context, tx messages.ID, f found) (late bool, 
 	if !f.known || f.view.Finished {
 		return false, nil
 	}
-	whileLeading := l.whileLeading(ctx, func() {
-		_, open := l.fold.Lookup(tx)
-		if late = !open; l.fold.Sequence() < f.end {
-			err = errBehind
+	for behind := true; behind; {
+		if err := l.whileLeading(ctx, func() {
+			_, open := l.fold.Lookup(tx)
+			late, behind = !open, !open && l.fold.Sequence() < f.end
+		}); err != nil {
+			return false, err
 		}
-	})
-	return late, errors.Join(whileLeading, err)
+		if behind && !streams.Pause(ctx, behindPause) {
+			return false, errBehind
+		}
+	}
+	return late, nil
 }
+
+// behindPause is how long a leader is given that has not read yet what a search has found, before it is asked again.
+const behindPause = 10 * time.Millisecond
 
 // foldFrom is a fold that reads the log from a message on.
 func foldFrom(meta *jetstream.MsgMetadata) *protocol.Fold {

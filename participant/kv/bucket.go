@@ -72,11 +72,7 @@ func (b *buckets) get(ctx context.Context, name string) (largest int, err error)
 	if time.Now().Before(it.expires) {
 		return it.largest, it.fault
 	}
-	var stream jetstream.Stream
-	err = streams.Persist(ctx, func(ctx context.Context) (err error) {
-		stream, err = b.js.Stream(ctx, "KV_"+name)
-		return err
-	})
+	stream, err := streams.Find(ctx, b.js, "KV_"+name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		it.fault, it.expires = fmt.Errorf("bucket %s: %w", name, ErrNoBucket), time.Now().Add(faultTime)

@@ -26,11 +26,7 @@ type reader struct {
 
 // bounds asks a stream from where to where it goes.
 func (r *reader) bounds(ctx context.Context) (created time.Time, first, last uint64, err error) {
-	var stream jetstream.Stream
-	err = patient.Persist(ctx, func(ctx context.Context) (err error) {
-		stream, err = r.js.Stream(ctx, r.stream)
-		return err
-	})
+	stream, err := patient.Find(ctx, r.js, r.stream)
 	if err != nil {
 		return time.Time{}, 0, 0, err
 	}
