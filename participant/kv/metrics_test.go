@@ -3,6 +3,7 @@
 package kv
 
 import (
+	"errors"
 	"maps"
 	"testing"
 
@@ -93,4 +94,33 @@ func TestMetrics(t *testing.T) {
 	for _, problem := range problems {
 		t.Errorf("%+v", problem)
 	}
+}
+
+// What another instance has taken over is not this one's any more: its age would grow for as long as this one stands by.
+func TestNothingIsOpenAtTheSuperseded(t *testing.T) {
+	w := newWorld(t)
+	p, r := w.participate(w.connect(), Config{})
+	s := slow{make(chan struct{})}
+	other, err := participant.New(w.connect(), participant.Config{Name: "slow", Handler: s})
+	must(t, err)
+	run(t, other.Run, other.Ready())
+	tx := w.assent.Begin()
+	Enlist(tx, DefaultName, writes(set("a", "x", "1")))
+	tx.Enlist("slow", nil)
+	ended := make(chan error, 1)
+	go func() { ended <- tx.Commit(w.ctx()) }()
+	w.until(func() bool { return p.Stats().Open == 1 })
+	j := p.journal
+	next, _ := w.participate(w.connect(), Config{})
+	if err := j.Prove(w.ctx()); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("the first one writes: %v", err)
+	}
+	if err := r.wait(); !errors.Is(err, ErrSuperseded) {
+		t.Errorf("the first one ended with %v", err)
+	}
+	if mine, its := p.Stats(), next.Stats(); mine.Open != 0 || !mine.Oldest.IsZero() || mine.Prepared != 1 || its.Open != 1 {
+		t.Errorf("the first one has %+v, the next %+v", mine, its)
+	}
+	close(s.release)
+	must(t, <-ended)
 }

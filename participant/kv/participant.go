@@ -174,7 +174,7 @@ func (p *Participant) store(j *journal.Journal) (*store, error) {
 // Stats are for operators.
 type Stats struct {
 	// Open branches are prepared and not applied yet; Oldest is the time at which the oldest of their transactions was minted, zero
-	// when there are none. One that stays is in doubt, or cannot be applied: the log says which.
+	// when there are none, and both while another instance works. One that stays is in doubt, or cannot be applied: the log says which.
 	Open   int
 	Oldest time.Time
 	// Prepared, Conflicts and Applied count branches: with writes, refused since a read was not up to date any more, and committed.

@@ -14,7 +14,7 @@ var figures = []metrics.Metric[Stats]{
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return float64(s.Open) },
 	},
 	{
-		Name: "assent_outbox_oldest_seconds", Help: "Age of the oldest of them; 0 when there is none.",
+		Name: "assent_outbox_oldest_seconds", Help: "Age of the oldest transaction with messages that is not settled; 0 when there is none.",
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return metrics.Age(s.Oldest) },
 	},
 	{

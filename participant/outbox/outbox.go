@@ -83,6 +83,7 @@ func (o *Outbox) work(ctx context.Context, j *journal.Journal) error {
 	if err != nil {
 		return err
 	}
+	o.stats.begin()
 	o.mu.Lock()
 	o.journal = j
 	o.mu.Unlock()
@@ -112,7 +113,8 @@ const (
 
 // Stats are for operators.
 type Stats struct {
-	// Open are the transactions that are prepared and not settled, Oldest is when the oldest of them was begun.
+	// Open are the transactions that are prepared and not settled, Oldest is when the oldest of them was begun. While another instance works
+	// these and Stuck are zero: they are that one's.
 	Open   int
 	Oldest time.Time
 	// Published counts messages that were stored, or sent to core NATS, since the start, Stuck the transactions that are committed
@@ -129,9 +131,11 @@ func (o *Outbox) Stats() Stats {
 	s := o.stats.snapshot()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.journal != nil {
-		open := o.journal.Stats()
-		s.Open, s.Oldest = open.Open, open.Oldest
+	if o.journal == nil || o.journal.Err() != nil {
+		s.Stuck = 0
+		return s
 	}
+	open := o.journal.Stats()
+	s.Open, s.Oldest = open.Open, open.Oldest
 	return s
 }

@@ -23,6 +23,13 @@ func newStats(cfg *Config) *stats {
 	return &stats{log: cfg.Log.WithField("participant", cfg.Name), stuck: make(map[messages.ID]struct{})}
 }
 
+// begin forgets what was stuck when this instance worked before: another one may have published it.
+func (s *stats) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.stuck)
+}
+
 func (s *stats) snapshot() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

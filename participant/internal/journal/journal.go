@@ -364,10 +364,13 @@ type Stats struct {
 	Ignored uint64
 }
 
-// Stats gives them.
+// Stats gives them. They are zero once Err is not nil: what was open here is another instance's, and this one does not hear when it ends.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.err != nil {
+		return Stats{}
+	}
 	s := Stats{Open: len(j.state.open), Remembered: len(j.state.past), Ignored: j.state.ignored}
 	for tx := range j.state.open {
 		if t := tx.Time(); s.Oldest.IsZero() || t.Before(s.Oldest) {
