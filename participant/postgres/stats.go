@@ -40,7 +40,7 @@ var figures = []metrics.Metric[Stats]{
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return float64(s.Prepared) },
 	},
 	{
-		Name: "assent_postgres_oldest_seconds", Help: "Age of the oldest of them; 0 when there is none.",
+		Name: "assent_postgres_oldest_seconds", Help: "Age of the oldest branch that the database holds prepared; 0 when there is none.",
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return s.Oldest.Seconds() },
 	},
 	{

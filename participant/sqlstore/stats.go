@@ -43,7 +43,7 @@ var figures = []metrics.Metric[Stats]{
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return float64(s.InDoubt) },
 	},
 	{
-		Name: "assent_sqlstore_oldest_seconds", Help: "For how long the oldest of them has; 0 when there is none.",
+		Name: "assent_sqlstore_oldest_seconds", Help: "For how long the oldest branch has waited for its outcome; 0 when none waits.",
 		Type: prometheus.GaugeValue, Value: func(s Stats) float64 { return s.Oldest.Seconds() },
 	},
 }

@@ -4,7 +4,7 @@
 //
 // What it guarantees: Collect ends within two and a half seconds, also when a database does not answer, or its driver does not listen to the
 // context. An error is never a number, nor is it left out: it is an invalid metric, which is an error of the scrape. Those who collect at the same time
-// share one question; what it answers may have been asked for so long before them. While a question hangs there is no second one.
+// share one question: what they get may have been asked for before they came. While a question hangs there is no second one.
 //
 // Every metric has the label participant, so that a process may register several. Two of the same name are one too many: Register refuses
 // the second.
