@@ -150,12 +150,20 @@ type load struct {
 
 // load makes arbitrary transfers by several clients at once.
 func (c *cluster) load(workers int) *load {
+	return c.busy(workers, func(i int) func() {
+		r := rand.New(rand.NewPCG(c.seed, uint64(i)+1))
+		return func() { c.do(c.some(r)) }
+	})
+}
+
+// busy has several clients at once do one transfer after the other, each what is made for its number.
+func (c *cluster) busy(workers int, transfer func(i int) func()) *load {
 	l := &load{c: c}
 	for i := range workers {
-		r := rand.New(rand.NewPCG(c.seed, uint64(i)+1))
+		do := transfer(i)
 		l.workers.Go(func() {
 			for !l.stopped.Load() {
-				c.do(c.some(r))
+				do()
 				l.done.Add(1)
 			}
 		})
