@@ -46,19 +46,25 @@ func open(ctx context.Context, name string, attempt func(context.Context) (jetst
 // For how long a server is asked again that does not answer: a replicated stream has no leader for a while after it was made,
 // and after its leader died; nobody at all answers where there is no JetStream.
 const (
-	AttemptTime  = 2 * time.Second // at first: Persist gives each attempt twice as long as the one before, for a server that is slow
+	AttemptTime  = 2 * time.Second // at first: see Persist
 	AttemptPause = 100 * time.Millisecond
 	silentTime   = 15 * time.Second
 	nobodyTime   = 3 * time.Second
 )
 
-// Persist does something until it succeeds or fails for good, and gives the last error. Those of silence are the caller's own errors
-// that mean that the server did not answer.
+// Persist does something until it succeeds, fails for good, or ctx ends, and gives the last error. Those of silence are the caller's own
+// errors that mean that the server did not answer.
+//
+// An attempt after one that was not answered in time has twice as long as that, for a server that is slow. After one that was, and failed, it has
+// no longer: its answer may be lost, as all are of a server that dies, and is not to be waited for until the patience is over.
 func Persist(ctx context.Context, attempt func(context.Context) error, silence ...error) error {
 	begun := time.Now()
-	for limit := AttemptTime; ; limit = min(2*limit, max(AttemptTime, silentTime-time.Since(begun))) {
+	for limit := AttemptTime; ; limit = min(limit, max(AttemptTime, silentTime-time.Since(begun))) {
 		limited, cancel := context.WithTimeout(ctx, limit)
 		err := attempt(limited)
+		if limited.Err() != nil {
+			limit *= 2
+		}
 		cancel()
 		if err == nil || ctx.Err() != nil || time.Since(begun) >= Patience(err, silence...) || !Pause(ctx, AttemptPause) {
 			return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,9 +129,11 @@ func TestOpenAtOnce(t *testing.T) {
 		t.Errorf("found before it was made: %v", err)
 	}
 	var openers sync.WaitGroup
-	for range 8 {
+	for i := range 8 {
 		openers.Go(func() {
-			if _, err := streams.Open(t.Context(), js, want); err != nil {
+			mine := want
+			mine.Description = fmt.Sprint("opener ", i) // or the server would take the others for this one
+			if _, err := streams.Open(t.Context(), js, mine); err != nil {
 				t.Error(err)
 			}
 		})
@@ -141,7 +144,7 @@ func TestOpenAtOnce(t *testing.T) {
 	}
 }
 
-// Silence is borne for a while, with more time for each attempt; a refusal is not, nor is a context that has ended.
+// Silence is borne for a while, with more time for each attempt that follows one without an answer; a refusal is not, nor is a context that has ended.
 func TestPersist(t *testing.T) {
 	own := errors.New("who knows")
 	for name, c := range map[string]struct {
@@ -156,21 +159,25 @@ func TestPersist(t *testing.T) {
 		"own":          {own, 15 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			begun, attempts, limit := time.Now(), 0, time.Duration(0)
+			begun := time.Now()
+			var limits []time.Duration
 			err := streams.Persist(t.Context(), func(ctx context.Context) error {
-				attempts++
 				deadline, _ := ctx.Deadline()
-				if time.Until(deadline) < limit && time.Until(deadline) < streams.AttemptTime {
-					t.Errorf("%s: attempt %d has %v", name, attempts, time.Until(deadline))
-				}
-				limit = time.Until(deadline)
+				limits = append(limits, time.Until(deadline))
 				if errors.Is(c.err, context.DeadlineExceeded) {
 					<-ctx.Done()
 				}
 				return c.err
 			}, own)
-			if took := time.Since(begun); !errors.Is(err, c.err) || took < c.patience || took > c.patience+2*streams.AttemptTime+streams.AttemptPause || (attempts == 1) != (c.patience == 0) {
-				t.Errorf("%s: %v after %v and %d attempts", name, err, took, attempts)
+			if took := time.Since(begun); !errors.Is(err, c.err) || took < c.patience || took > c.patience+2*streams.AttemptTime+streams.AttemptPause || (len(limits) == 1) != (c.patience == 0) {
+				t.Errorf("%s: %v after %v and attempts of %v", name, err, took, limits)
+			}
+			want := slices.Repeat([]time.Duration{streams.AttemptTime}, len(limits)) // an answer shows that the server is not slow
+			if errors.Is(c.err, context.DeadlineExceeded) {
+				want = []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 2 * time.Second}
+			}
+			if !slices.Equal(limits, want) {
+				t.Errorf("%s: attempts of %v, want %v", name, limits, want)
 			}
 		})
 	}
