@@ -54,7 +54,8 @@ check-2, …) are killed and paused, and only its own connections broken.
 
 --keep writes the history, one event a line (docs/check.md), and --history checks such a file and runs nothing.
 
-Exit codes: 0 no anomaly, 5 an anomaly was found (with --no-keys, too), 1 the check itself failed, 2 wrong usage.`,
+Exit codes: 0 no anomaly, 5 an anomaly was found (with --no-keys, too), 1 the check itself failed, 2 wrong usage, 130 interrupted
+(what --keep has until then can be checked).`,
 		Example: `  assent check
   assent check --no-keys --svg anomaly.svg
   assent check --workload bank --duration 1m --coordinators 3
@@ -146,7 +147,7 @@ func (g *globals) check(ctx context.Context, f *checkFlags) (err error) {
 	bar.end()
 	err = errors.Join(err, closeHistory())
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; its processes have ended")
+		err = fmt.Errorf("%w: its processes have ended, and nothing was checked%s", err, f.afterwards())
 	}
 	if err != nil {
 		return err
@@ -204,6 +205,14 @@ func (f *checkFlags) openHistory() (closeIt func() error, err error) {
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	f.cfg.History = buffered
 	return func() error { return errors.Join(buffered.Flush(), file.Close()) }, nil
+}
+
+// afterwards says what can be checked after all of what was interrupted.
+func (f *checkFlags) afterwards() string {
+	if f.keep == "" {
+		return ""
+	}
+	return fmt.Sprintf("; what was seen until then can be: assent check --history %s", f.keep)
 }
 
 // checkFile checks a history.

@@ -77,7 +77,7 @@ func (g *globals) demo(ctx context.Context, cfg demo.Config) (err error) {
 	report, err := demo.Run(ctx, cfg)
 	bar.end()
 	if errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; its processes have ended")
+		err = fmt.Errorf("%w: its processes have ended", err)
 	}
 	if report == nil {
 		return err

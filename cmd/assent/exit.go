@@ -58,6 +58,9 @@ func reportOf(err error) *errorReport {
 	return r
 }
 
+// codeInterrupted is the errorCode of what a signal ended before it was done, when nothing more can be said.
+const codeInterrupted = "interrupted"
+
 // errorCode is an error in one word.
 func errorCode(err error) string {
 	var coded interface{ errorCode() string }
@@ -85,6 +88,9 @@ func errorCode(err error) string {
 			return known.code
 		}
 	}
+	if errors.As(err, new(signalled)) {
+		return codeInterrupted
+	}
 	if exitCode(err) == exitUsage {
 		return "usage"
 	}
@@ -92,12 +98,17 @@ func errorCode(err error) string {
 }
 
 func exitCode(err error) int {
-	var exit *exitError
+	var (
+		exit *exitError
+		end  signalled
+	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &exit):
 		return exit.code
+	case errors.As(err, &end) && errorCode(err) == codeInterrupted:
+		return signalCode(end.signal)
 	default:
 		return exitFailure
 	}

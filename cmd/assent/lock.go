@@ -284,5 +284,5 @@ func giveBack(ctx context.Context, session *locks.Session, lock *locks.Lock, log
 
 // interrupted is the end by a signal before the command was run.
 func interrupted(signal os.Signal, key string) error {
-	return &exitError{signalCode(signal), &codedError{"interrupted", fmt.Errorf("%v signal received before %q was held: the command was not run", signal, key)}}
+	return &exitError{signalCode(signal), &codedError{codeInterrupted, fmt.Errorf("%v signal received before %q was held: the command was not run", signal, key)}}
 }

@@ -21,9 +21,16 @@ func untilSignal() context.Context {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(fmt.Errorf("%v signal received", <-signals))
+		cancel(signalled{<-signals})
 		<-signals
 		os.Exit(exitFailure)
 	}()
 	return ctx
 }
+
+// signalled is the cause with which untilSignal ends: a cancellation, and by what.
+type signalled struct{ signal os.Signal }
+
+func (s signalled) Error() string { return fmt.Sprintf("%v signal received", s.signal) }
+
+func (signalled) Is(target error) bool { return target == context.Canceled }
