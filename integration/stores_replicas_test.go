@@ -96,6 +96,11 @@ func (r *replicated) transfers(clients int) (stop func()) {
 	var running sync.WaitGroup
 	for n := range clients {
 		running.Go(func() {
+			defer func() {
+				r.mu.Lock() // more may be about to wait
+				defer r.mu.Unlock()
+				r.seen.Broadcast()
+			}()
 			for i := 0; ctx.Err() == nil; i++ {
 				keys := map[string]string{"a": strconv.Itoa(rand.IntN(replicatedKeys)), "b": strconv.Itoa(rand.IntN(replicatedKeys))}
 				message := fmt.Sprintf("%d/%d", n, i)
