@@ -3,17 +3,20 @@
 package protocol
 
 import (
+	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/maphash"
-	"math"
 	"reflect"
 	"slices"
-	"strings"
 	"unsafe"
+
+	"github.com/assent-tx/assent/messages"
 )
 
-// The exploration runs the real Fold, Delivery and Branches, so it has to copy them and to tell when two are alike. It
-// does both by reflection: a field that is added later is copied and compared without anybody thinking of it.
+// The exploration runs the real Fold, Delivery and Branches, so it has to copy them and to tell when two are alike, some
+// million times. How, it finds out by reflection, once for each type (a shape): a field that is added later is copied and
+// compared without anybody thinking of it. TestExploreCopies holds both against plain reflection.
 
 // incidental are fields that say nothing about what comes next, by type and name: room for use again, counters, and
 // the times of timers, which may fire at any moment here.
@@ -30,94 +33,249 @@ var scratch = map[string]bool{
 	"Fold.decoder": true, "Fold.prepare": true, "Fold.free": true, "Fold.stats": true, "Delivery.free": true,
 }
 
-// deepCopy gives a copy of *v that shares nothing with it that can change.
-func deepCopy[T any](v *T) *T {
-	copied := new(T)
-	c := copier{}
-	c.into(reflect.ValueOf(copied).Elem(), reflect.ValueOf(v).Elem())
-	return copied
+// shape is how values of a type are copied, and told apart.
+type shape struct {
+	typ reflect.Type
+	// detach makes a value at to, which is as yet the same bits as that at from, share nothing with it that can change. It is nil
+	// for a type whose bits are all there is.
+	detach func(c *copier, to, from unsafe.Pointer)
+	// append appends what matters of a value.
+	append func(b []byte, at unsafe.Pointer) []byte
+}
+
+var shapes = map[reflect.Type]*shape{}
+
+func shapeOf(t reflect.Type) *shape {
+	s := shapes[t]
+	if s == nil {
+		s = &shape{typ: t}
+		shapes[t] = s
+		s.find()
+	}
+	return s
+}
+
+// find finds out a shape: numbers, strings, ids, and the tokens behind interfaces never change.
+func (s *shape) find() {
+	t := s.typ
+	switch t.Kind() {
+	case reflect.Pointer:
+		s.pointer(shapeOf(t.Elem()))
+	case reflect.Struct:
+		s.structure()
+	case reflect.Slice:
+		s.slice(shapeOf(t.Elem()))
+	case reflect.Array:
+		s.array(shapeOf(t.Elem()))
+	case reflect.Map:
+		find, ok := mapShapes[t]
+		if !ok {
+			panic(fmt.Sprint("mapShapes has no ", t))
+		}
+		find(s, shapeOf(t.Key()), shapeOf(t.Elem()))
+	case reflect.Interface:
+		s.append = func(b []byte, at unsafe.Pointer) []byte {
+			held := reflect.NewAt(t, at).Elem().Elem()
+			if !held.IsValid() {
+				return append(b, 0)
+			}
+			box := reflect.New(held.Type())
+			box.Elem().Set(held)
+			return shapeOf(held.Type()).append(append(b, 1), box.UnsafePointer())
+		}
+	case reflect.String:
+		s.append = func(b []byte, at unsafe.Pointer) []byte {
+			text := *(*string)(at)
+			return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+		}
+	case reflect.Bool, reflect.Int8, reflect.Uint8:
+		s.append = func(b []byte, at unsafe.Pointer) []byte { return append(b, *(*byte)(at)) }
+	case reflect.Int32, reflect.Uint32:
+		s.append = func(b []byte, at unsafe.Pointer) []byte { return binary.AppendUvarint(b, uint64(*(*uint32)(at))) }
+	case reflect.Int, reflect.Uint:
+		s.append = func(b []byte, at unsafe.Pointer) []byte { return binary.AppendUvarint(b, uint64(*(*uint)(at))) }
+	case reflect.Int64, reflect.Uint64:
+		s.append = func(b []byte, at unsafe.Pointer) []byte { return binary.AppendUvarint(b, *(*uint64)(at)) }
+	default:
+		panic(fmt.Sprint("no shape for ", t))
+	}
+}
+
+func (s *shape) pointer(elem *shape) {
+	s.detach = func(c *copier, to, from unsafe.Pointer) {
+		if p := *(*unsafe.Pointer)(from); p != nil {
+			*(*unsafe.Pointer)(to) = c.copy(elem, p)
+		}
+	}
+	s.append = func(b []byte, at unsafe.Pointer) []byte {
+		p := *(*unsafe.Pointer)(at)
+		if p == nil {
+			return append(b, 0)
+		}
+		return elem.append(append(b, 1), p)
+	}
+}
+
+func (s *shape) structure() {
+	type part struct {
+		offset uintptr
+		*shape
+	}
+	var detached, emptied, appended []part
+	for i := range s.typ.NumField() {
+		f := s.typ.Field(i)
+		name := s.typ.Name() + "." + f.Name
+		if scratch[name] {
+			emptied = append(emptied, part{f.Offset, &shape{typ: f.Type}})
+			continue
+		}
+		p := part{f.Offset, shapeOf(f.Type)}
+		if p.detach != nil {
+			detached = append(detached, p)
+		}
+		if !incidental[name] {
+			appended = append(appended, p)
+		}
+	}
+	if len(detached)+len(emptied) > 0 {
+		s.detach = func(c *copier, to, from unsafe.Pointer) {
+			for i := range emptied {
+				reflect.NewAt(emptied[i].typ, unsafe.Add(to, emptied[i].offset)).Elem().SetZero()
+			}
+			for i := range detached {
+				offset := detached[i].offset
+				detached[i].detach(c, unsafe.Add(to, offset), unsafe.Add(from, offset))
+			}
+		}
+	}
+	s.append = func(b []byte, at unsafe.Pointer) []byte {
+		for i := range appended {
+			b = appended[i].append(b, unsafe.Add(at, appended[i].offset))
+		}
+		return b
+	}
+}
+
+func (s *shape) slice(elem *shape) {
+	size := elem.typ.Size()
+	s.detach = func(c *copier, to, from unsafe.Pointer) {
+		held := (*[]struct{})(from) // the length is the same, whatever the elements are
+		if len(*held) == 0 {
+			if *held != nil {
+				reflect.NewAt(s.typ, to).Elem().SetCap(0) // what is appended must not be shared
+			}
+			return
+		}
+		made := reflect.MakeSlice(s.typ, len(*held), len(*held))
+		reflect.Copy(made, reflect.NewAt(s.typ, from).Elem())
+		reflect.NewAt(s.typ, to).Elem().Set(made)
+		if elem.detach != nil {
+			fresh, old := made.UnsafePointer(), unsafe.Pointer(unsafe.SliceData(*held))
+			for i := range uintptr(len(*held)) {
+				elem.detach(c, unsafe.Add(fresh, i*size), unsafe.Add(old, i*size))
+			}
+		}
+	}
+	s.append = func(b []byte, at unsafe.Pointer) []byte {
+		held := *(*[]struct{})(at)
+		b = binary.AppendUvarint(b, uint64(len(held)))
+		for i := range uintptr(len(held)) {
+			b = elem.append(b, unsafe.Add(unsafe.Pointer(unsafe.SliceData(held)), i*size))
+		}
+		return b
+	}
+}
+
+func (s *shape) array(elem *shape) {
+	if elem.detach != nil {
+		panic(fmt.Sprint("no shape for ", s.typ))
+	}
+	size, length := elem.typ.Size(), uintptr(s.typ.Len())
+	s.append = func(b []byte, at unsafe.Pointer) []byte {
+		if elem.typ.Kind() == reflect.Uint8 {
+			return append(b, unsafe.Slice((*byte)(at), length)...)
+		}
+		for i := range length {
+			b = elem.append(b, unsafe.Add(at, i*size))
+		}
+		return b
+	}
+}
+
+// mapShapes are for the maps that there are: to go over one by reflection would take longer than all the rest.
+var mapShapes = map[reflect.Type]func(s, key, value *shape){
+	reflect.TypeFor[map[messages.ID]*transaction]():  mapShape[messages.ID, *transaction],
+	reflect.TypeFor[map[messages.ID]remembered]():    mapShape[messages.ID, remembered],
+	reflect.TypeFor[map[messages.ID]refusal]():       mapShape[messages.ID, refusal],
+	reflect.TypeFor[map[messages.ID]span]():          mapShape[messages.ID, span],
+	reflect.TypeFor[map[messages.ID]*owing]():        mapShape[messages.ID, *owing],
+	reflect.TypeFor[map[messages.ID]*branch]():       mapShape[messages.ID, *branch],
+	reflect.TypeFor[map[messages.ID]settledBranch](): mapShape[messages.ID, settledBranch],
+	reflect.TypeFor[map[string]*peer]():              mapShape[string, *peer],
+	reflect.TypeFor[map[string]uint32]():             mapShape[string, uint32],
+}
+
+func mapShape[K comparable, V any](s, key, value *shape) {
+	s.detach = func(c *copier, to, from unsafe.Pointer) {
+		held := *(*map[K]V)(from)
+		if held == nil {
+			return
+		}
+		made := make(map[K]V, len(held))
+		for k, v := range held {
+			if value.detach != nil {
+				fresh := v
+				value.detach(c, unsafe.Pointer(&fresh), unsafe.Pointer(&v))
+				v = fresh
+			}
+			made[k] = v
+		}
+		*(*map[K]V)(to) = made
+	}
+	s.append = func(b []byte, at unsafe.Pointer) []byte {
+		held := *(*map[K]V)(at)
+		b = binary.AppendUvarint(b, uint64(len(held)))
+		if len(held) < 2 {
+			for k, v := range held {
+				b = value.append(key.append(b, unsafe.Pointer(&k)), unsafe.Pointer(&v))
+			}
+			return b
+		}
+		entries := make([][]byte, 0, len(held))
+		for k, v := range held {
+			entries = append(entries, value.append(key.append(nil, unsafe.Pointer(&k)), unsafe.Pointer(&v)))
+		}
+		slices.SortFunc(entries, bytes.Compare)
+		for _, entry := range entries {
+			b = append(b, entry...)
+		}
+		return b
+	}
 }
 
 // copier remembers the pointers that it has met, so that what is one thing stays one.
-type copier map[unsafe.Pointer]reflect.Value
+type copier []struct{ from, to unsafe.Pointer }
 
-func (c copier) into(to, from reflect.Value) {
-	switch from.Kind() {
-	case reflect.Pointer:
-		if from.IsNil() {
-			return
+func (c *copier) copy(s *shape, from unsafe.Pointer) unsafe.Pointer {
+	for _, known := range *c {
+		if known.from == from {
+			return known.to
 		}
-		known, ok := c[from.UnsafePointer()]
-		if !ok {
-			known = reflect.New(from.Type().Elem())
-			c[from.UnsafePointer()] = known
-			c.into(known.Elem(), from.Elem())
-		}
-		to.Set(known)
-	case reflect.Struct:
-		f := fieldsOf(from.Type())
-		for i := range f {
-			if !f[i].scratch {
-				c.into(field(to, i), field(from, i))
-			}
-		}
-	case reflect.Slice:
-		if from.IsNil() {
-			return
-		}
-		made := reflect.MakeSlice(from.Type(), from.Len(), from.Len())
-		if plain(from.Type().Elem()) {
-			reflect.Copy(made, from)
-		} else {
-			for i := range from.Len() {
-				c.into(made.Index(i), from.Index(i))
-			}
-		}
-		to.Set(made)
-	case reflect.Map:
-		made := reflect.MakeMapWithSize(from.Type(), from.Len())
-		for iter := from.MapRange(); iter.Next(); {
-			value := reflect.New(from.Type().Elem()).Elem()
-			held := reflect.New(from.Type().Elem()).Elem()
-			held.Set(iter.Value())
-			c.into(value, held)
-			made.SetMapIndex(iter.Key(), value)
-		}
-		to.Set(made)
-	default: // numbers, strings, ids, and the tokens behind interfaces: they never change
-		to.Set(from)
 	}
+	made := reflect.New(s.typ)
+	made.Elem().Set(reflect.NewAt(s.typ, from).Elem())
+	to := made.UnsafePointer()
+	*c = append(*c, struct{ from, to unsafe.Pointer }{from, to})
+	if s.detach != nil {
+		s.detach(c, to, from)
+	}
+	return to
 }
 
-func plain(t reflect.Type) bool {
-	switch t.Kind() {
-	case reflect.Pointer, reflect.Struct, reflect.Slice, reflect.Map:
-		return false
-	default:
-		return true
-	}
-}
-
-type fieldInfo struct{ scratch, incidental bool }
-
-var fieldInfos = map[reflect.Type][]fieldInfo{}
-
-func fieldsOf(t reflect.Type) []fieldInfo {
-	infos, ok := fieldInfos[t]
-	if !ok {
-		for i := range t.NumField() {
-			name := t.Name() + "." + t.Field(i).Name
-			infos = append(infos, fieldInfo{scratch[name], incidental[name]})
-		}
-		fieldInfos[t] = infos
-	}
-	return infos
-}
-
-// field is a struct's field, unexported or not; the struct must be addressable.
-func field(v reflect.Value, i int) reflect.Value {
-	f := v.Field(i)
-	return reflect.NewAt(f.Type(), unsafe.Pointer(f.UnsafeAddr())).Elem()
+// deepCopy gives a copy of *v that shares nothing with it that can change.
+func deepCopy[T any](v *T) *T {
+	var c copier
+	return (*T)(c.copy(shapeOf(reflect.TypeFor[T]()), unsafe.Pointer(v)))
 }
 
 // digest stands for everything that matters of a value: two values with the same digest behave alike.
@@ -130,50 +288,9 @@ func digestBytes(b []byte) digest {
 }
 
 func digestOf[T any](v *T) digest {
-	return digestBytes(appendValue(nil, reflect.ValueOf(v).Elem()))
+	return digestBytes(appendValue(make([]byte, 0, 512), v))
 }
 
-func appendValue(b []byte, v reflect.Value) []byte {
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return append(b, 0)
-		}
-		return appendValue(append(b, 1), v.Elem())
-	case reflect.Struct:
-		infos := fieldsOf(v.Type())
-		for i := range infos {
-			if !infos[i].incidental {
-				b = appendValue(b, v.Field(i))
-			}
-		}
-		return b
-	case reflect.Slice, reflect.Array:
-		b = binary.AppendUvarint(b, uint64(v.Len()))
-		for i := range v.Len() {
-			b = appendValue(b, v.Index(i))
-		}
-		return b
-	case reflect.Map:
-		entries := make([]string, 0, v.Len())
-		for iter := v.MapRange(); iter.Next(); {
-			entries = append(entries, string(appendValue(appendValue(nil, iter.Key()), iter.Value())))
-		}
-		slices.Sort(entries)
-		return append(binary.AppendUvarint(b, uint64(len(entries))), strings.Join(entries, "\x00")...)
-	case reflect.String:
-		return append(binary.AppendUvarint(b, uint64(v.Len())), v.String()...)
-	case reflect.Bool:
-		if v.Bool() {
-			return append(b, 1)
-		}
-		return append(b, 0)
-	case reflect.Float64:
-		return binary.AppendUvarint(b, math.Float64bits(v.Float()))
-	default:
-		if v.CanUint() {
-			return binary.AppendUvarint(b, v.Uint())
-		}
-		return binary.AppendVarint(b, v.Int())
-	}
+func appendValue[T any](b []byte, v *T) []byte {
+	return shapeOf(reflect.TypeFor[T]()).append(b, unsafe.Pointer(v))
 }

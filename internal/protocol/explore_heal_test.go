@@ -79,9 +79,8 @@ func (w *universe) healLeader(i int) {
 	}
 	w.overdue(i)
 	l := w.leader(i)
-	l.delivery.Tick(w.now)
+	l.changeDelivery().Tick(w.now)
 	w.carryOut(l)
-	l.seal()
 }
 
 // healPacket brings an effect to one of the participant's instances, each in its turn, and a done to everybody.
@@ -114,14 +113,14 @@ func (w *universe) instanceOf(participant, round int) int {
 
 func (w *universe) healWorker(i int) {
 	k := w.worker(i)
-	k.branches.Tick(w.workerClock(i) + moment - 1)
+	k.change().Tick(w.workerClock(i) + moment - 1)
 	w.settle(i, k)
 	for tx := range w.scope.transactions {
 		if w.workers[i].asked&(1<<tx) != 0 {
 			k := w.worker(i)
 			k.asked &^= 1 << tx
 			k.granted |= 1 << tx
-			k.branches.Granted(ids[tx], w.workerClock(i))
+			k.change().Granted(ids[tx], w.workerClock(i))
 			w.settle(i, k)
 		}
 	}
@@ -129,7 +128,7 @@ func (w *universe) healWorker(i int) {
 		k := w.worker(i)
 		vote := k.stored[0]
 		k.stored = slices.Delete(k.stored, 0, 1)
-		k.branches.Voted(ids[vote.tx], vote.sequence, w.workerClock(i))
+		k.change().Voted(ids[vote.tx], vote.sequence, w.workerClock(i))
 		w.settle(i, k)
 	}
 	for len(w.workers[i].calls) > 0 {

@@ -13,7 +13,7 @@ func (w *universe) keySteps(i int, yield emit) {
 			k := n.worker(i)
 			k.asked &^= 1 << tx
 			k.granted |= 1 << tx
-			k.branches.Granted(ids[tx], w.workerClock(i))
+			k.change().Granted(ids[tx], w.workerClock(i))
 			n.settle(i, k)
 			yield(step{verb: "keys are granted", who: i, what: tx}, n)
 		}
@@ -21,9 +21,9 @@ func (w *universe) keySteps(i int, yield emit) {
 			n := w.next()
 			n.left.wounds--
 			k := n.worker(i)
-			k.branches.Wound(ids[tx], "")
+			k.change().Wound(ids[tx], "")
 			n.settle(i, k)
-			if k.digest != w.workers[i].digest {
+			if k.digest() != w.workers[i].digest() {
 				yield(step{verb: "a branch is wounded", who: i, what: tx}, n)
 			}
 		}
@@ -36,13 +36,13 @@ func (w *universe) lockKeys(i int, k *worker, s *Step) bool {
 	switch {
 	case !w.scope.keys:
 	case w.scope.noWait && s.Kind == AskPrepare && k.holds&^(1<<tx) != 0 && w.scope.rule != holdTwice:
-		k.branches.Wait(s.Tx, "")
-		k.branches.Wound(s.Tx, "")
+		k.change().Wait(s.Tx, "")
+		k.change().Wound(s.Tx, "")
 		return true
 	case w.scope.noWait && s.Kind == AskPrepare:
 		w.guard(k, tx)
 	case s.Kind == AskPrepare && w.scope.participantOf(i) == 0 && k.granted&(1<<tx) == 0:
-		k.branches.Wait(s.Tx, "")
+		k.change().Wait(s.Tx, "")
 		k.asked |= 1 << tx
 		return true
 	case s.Kind == AskPrepare:
@@ -59,7 +59,7 @@ func (w *universe) lockKeys(i int, k *worker, s *Step) bool {
 // guard has the keys of a branch held until it is left.
 func (w *universe) guard(k *worker, tx int) {
 	if w.scope.keys {
-		k.branches.Guard(ids[tx])
+		k.change().Guard(ids[tx])
 		k.granted |= 1 << tx
 		k.holds |= 1 << tx
 	}

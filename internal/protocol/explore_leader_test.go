@@ -76,8 +76,11 @@ func (w *universe) startLeader(i int) {
 	l := &leader{
 		fold:     NewFold(FoldConfig{Window: w.scope.window}, from),
 		delivery: NewDelivery(DeliveryConfig{Backoff: 1, MaxBackoff: 1}),
+		ownFold:  true, ownDelivery: true,
 	}
+	l.fold.memory.blockSize = 64 // as many as never finish here: 1024 are a lot to clear for one
 	w.leaders[i] = l
+	w.ownLeaders |= 1 << i
 	if max(from.Sequence, 1) <= w.trimmed {
 		w.breaks("leader %d starts at sequence %d, and the log begins after %d", i, from.Sequence, w.trimmed)
 	}
@@ -89,7 +92,6 @@ func (w *universe) startLeader(i int) {
 	}
 	l.fold.Live()
 	w.carryOut(l)
-	l.seal()
 }
 
 // feed gives a leader's fold one message.
@@ -99,7 +101,7 @@ func (w *universe) feed(l *leader, sequence uint64) error {
 	if e.kind == messages.KindPrepare || e.kind == messages.KindVote {
 		participant = names[e.participant]
 	}
-	return l.fold.Message(sequence, e.at, e.kind, participant, []byte(e.data))
+	return l.changeFold().Message(sequence, e.at, e.kind, participant, []byte(e.data))
 }
 
 // read takes the next message that the log still has. A leader that finds a gap starts again. It is false when there is none: all
@@ -115,13 +117,17 @@ func (w *universe) read(i int) bool {
 		return true
 	}
 	w.carryOut(l)
-	l.seal()
 	return true
 }
 
 // carryOut does what the fold wants, and sends what is owed.
 func (w *universe) carryOut(l *leader) {
-	for _, e := range l.fold.Take() {
+	effects := l.changeFold().Take()
+	if len(effects) == 0 && !owesNow(l.delivery) {
+		return
+	}
+	delivery := l.changeDelivery()
+	for _, e := range effects {
 		tx := txOf(e.Tx)
 		switch {
 		case e.Kind == Decided:
@@ -130,30 +136,37 @@ func (w *universe) carryOut(l *leader) {
 				l.waiting &^= 1 << tx
 			}
 		case e.Kind == Finished:
-			l.delivery.Forget(e.Tx)
+			delivery.Forget(e.Tx)
 		case e.Kind == Ignored:
 			l.waiting &^= 1 << tx // the client learns that its outcome is not known
 		case e.Presumed:
-			w.send(packet{slices.Index(names[:], e.Participant), e.Outcome, messages.Effect{Tx: e.Tx, Vote: e.Vote}, messages.Done{}})
+			w.send(packet{participant: slices.Index(names[:], e.Participant), outcome: e.Outcome, effect: messages.Effect{Tx: e.Tx, Vote: e.Vote}})
 		default:
-			l.delivery.Owe(e, w.now)
+			delivery.Owe(e, w.now)
 		}
 	}
 	for p, name := range names {
-		commits, rollbacks := l.delivery.Batch(name, w.now, nil, nil)
+		commits, rollbacks := delivery.Batch(name, w.now, nil, nil)
 		for _, e := range commits {
-			w.send(packet{p, messages.Committed, e, messages.Done{}})
+			w.send(packet{participant: p, outcome: messages.Committed, effect: e})
 		}
 		for _, e := range rollbacks {
-			w.send(packet{p, messages.Aborted, e, messages.Done{}})
+			w.send(packet{participant: p, outcome: messages.Aborted, effect: e})
 		}
 	}
+}
+
+// owesNow tells whether there is something to send.
+func owesNow(d *Delivery) bool {
+	for range d.Waiting() {
+		return true
+	}
+	return false
 }
 
 // submit takes a client's submission.
 func (w *universe) submit(i, tx int) {
 	l := w.leader(i)
-	defer l.seal()
 	v, known := l.fold.Lookup(ids[tx])
 	if v.Outcome != messages.Undecided {
 		w.told[tx] |= 1 << v.Outcome
@@ -183,11 +196,7 @@ func (w *universe) submit(i, tx int) {
 
 // done takes a participant's done, and writes down what is finished by it.
 func (w *universe) done(i int, p *packet) {
-	l := *w.leaders[i]
-	l.delivery = deepCopy(l.delivery)
-	finished, ok := l.delivery.Done(names[p.participant], &p.done, w.now)
-	l.owes = digestOf(l.delivery)
-	w.leaders[i] = &l
+	finished, ok := w.leader(i).changeDelivery().Done(names[p.participant], &p.done, w.now)
 	if ok {
 		w.publish(publish{entry{0, messages.KindFinished, 0, string(messages.AppendFinished(nil, &finished)), txOf(finished.Tx)}, nobody})
 	}

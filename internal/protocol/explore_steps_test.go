@@ -106,6 +106,7 @@ func (w *universe) alone(worker int) bool {
 func (w *universe) append(p publish, at int64) {
 	p.entry.at = at
 	w.log = append(w.log, p.entry)
+	w.logged = digestBytes(p.entry.append(w.logged.append(nil)))
 	w.holders = append(slices.Clip(w.holders), nobody)
 	if p.kind != messages.KindPrepare {
 		w.holders[len(w.holders)-1] = gone
@@ -114,7 +115,7 @@ func (w *universe) append(p publish, at int64) {
 	if p.worker != nobody {
 		k := w.worker(p.worker)
 		if w.alone(p.worker) && w.scope.crashes == 0 {
-			k.branches.Voted(ids[p.tx], uint64(len(w.log)), w.workerClock(p.worker))
+			k.change().Voted(ids[p.tx], uint64(len(w.log)), w.workerClock(p.worker))
 			w.settle(p.worker, k)
 			return
 		}

@@ -5,6 +5,7 @@ package protocol
 import (
 	"flag"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func (f *finding) String() string {
 
 // explore visits every world that can come out of the scope's first one. Over a limit it leaves some out.
 func explore(s *scope, limit int) *search {
+	if *exploreStates == 0 { // memory is worth less here than the time of the garbage collector
+		defer debug.SetGCPercent(debug.SetGCPercent(400))
+	}
 	e := &search{scope: s, limit: limit, seen: map[digest]struct{}{}}
 	start := newUniverse(s)
 	e.seen[start.digest()] = struct{}{}
@@ -102,6 +106,7 @@ func (e *search) expand(at int32, w *universe) {
 	})
 	if e.found == nil && (ordinal < 0 || at%sampleHeal == 0) {
 		e.heal(at, w)
+		w.mustBeUnchanged()
 	}
 }
 

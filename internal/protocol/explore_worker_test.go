@@ -28,7 +28,7 @@ func (w *universe) workerSteps(i int, yield emit) {
 		n := w.next()
 		nk := n.worker(i)
 		nk.stored = slices.Delete(nk.stored, j, j+1)
-		nk.branches.Voted(ids[vote.tx], vote.sequence, w.workerClock(i))
+		nk.change().Voted(ids[vote.tx], vote.sequence, w.workerClock(i))
 		n.settle(i, nk)
 		yield(step{verb: "an instance's vote is stored", who: i, what: int(vote.sequence)}, n)
 	}
@@ -68,10 +68,10 @@ func (p *packet) id() messages.ID {
 // receive takes a core message: an outcome, or another instance's done.
 func (w *universe) receive(i int, k *worker, p *packet) string {
 	if p.outcome == messages.Undecided {
-		k.branches.Heard(p.done.Tx, p.done.Vote)
+		k.change().Heard(p.done.Tx, p.done.Vote)
 		return "an instance overhears done"
 	}
-	k.branches.Outcome(p.outcome, &p.effect, 0, "leader", w.workerClock(i))
+	k.change().Outcome(p.outcome, &p.effect, 0, "leader", w.workerClock(i))
 	return "an instance hears"
 }
 
@@ -104,18 +104,18 @@ func (w *universe) deliver(i, j int) {
 	if decoder.Prepare([]byte(e.data), &p) != nil {
 		panic(e.data)
 	}
-	k.branches.Prepare(ids[e.tx], 0, p.Expires, w.workerClock(i), j)
+	k.change().Prepare(ids[e.tx], 0, p.Expires, w.workerClock(i), j)
 	w.settle(i, k)
 }
 
 // settle does what the branches want, and puts the instance back into the world.
 func (w *universe) settle(i int, k *worker) {
-	steps := k.branches.Take()
+	steps := k.change().Take()
 	for j := 0; j < len(steps); j++ {
 		s := steps[j]
 		tx := txOf(s.Tx)
 		if w.lockKeys(i, k, &s) {
-			steps = append(steps, k.branches.Take()...)
+			steps = append(steps, k.change().Take()...)
 			continue
 		}
 		switch s.Kind {
@@ -184,9 +184,9 @@ func (w *universe) callSteps(i, j int, yield emit) {
 		k := n.worker(i)
 		k.calls = slices.Delete(k.calls, j, j+1)
 		if c.kind == AskPrepare {
-			k.branches.Prepared(ids[c.tx], 0, "", w.workerClock(i))
+			k.change().Prepared(ids[c.tx], 0, "", w.workerClock(i))
 		} else {
-			k.branches.Applied(ids[c.tx], false, "", w.workerClock(i))
+			k.change().Applied(ids[c.tx], false, "", w.workerClock(i))
 		}
 		n.settle(i, k)
 		yield(step{verb: "a handler fails", who: i, what: c.tx}, n)
@@ -237,9 +237,9 @@ func (w *universe) answer(i, j int) {
 	c := k.calls[j]
 	k.calls = slices.Delete(k.calls, j, j+1)
 	if c.kind == AskPrepare {
-		k.branches.Prepared(ids[c.tx], c.vote, "", w.workerClock(i))
+		k.change().Prepared(ids[c.tx], c.vote, "", w.workerClock(i))
 	} else {
-		k.branches.Applied(ids[c.tx], true, "", w.workerClock(i))
+		k.change().Applied(ids[c.tx], true, "", w.workerClock(i))
 	}
 	w.settle(i, k)
 }
@@ -248,11 +248,11 @@ func (w *universe) answer(i, j int) {
 func (w *universe) timerStep(i int, yield emit) {
 	n := w.next()
 	k := n.worker(i)
-	k.branches.Tick(w.workerClock(i) + moment - 1)
+	k.change().Tick(w.workerClock(i) + moment - 1)
 	votes := len(n.flying)
 	n.settle(i, k)
 	switch {
-	case k.digest == w.workers[i].digest:
+	case k.digest() == w.workers[i].digest():
 		return
 	case len(n.flying) > votes:
 		if w.left.doubts == 0 {
@@ -283,11 +283,12 @@ func (w *universe) killWorker(i int) {
 
 // startWorker asks for the outcome of what the store holds prepared.
 func (w *universe) startWorker(i int) {
-	k := &worker{branches: NewBranches(BranchesConfig{Retry: 1, MaxRetry: 1, Doubt: 1, MaxDoubt: 1})}
+	k := &worker{branches: NewBranches(BranchesConfig{Retry: 1, MaxRetry: 1, Doubt: 1, MaxDoubt: 1}), own: true}
 	w.workers[i] = k
+	w.ownWorkers |= 1 << i
 	for tx := range w.scope.transactions {
 		if !w.scope.noInDoubt && w.stores[w.scope.participantOf(i)][tx].phase == prepared {
-			k.branches.Recall(ids[tx], 0)
+			k.change().Recall(ids[tx], 0)
 			w.guard(k, tx)
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/assent-tx/assent/messages"
 )
@@ -99,6 +99,9 @@ type packet struct {
 	outcome     messages.Outcome
 	effect      messages.Effect
 	done        messages.Done
+	// key is all that, as text, and sum the digest of it.
+	key string
+	sum digest
 }
 
 // leader is a coordinator that leads, or believes so.
@@ -107,8 +110,10 @@ type leader struct {
 	delivery *Delivery
 	// waiting are the transactions, as bits, that a client waits for here.
 	waiting uint8
-	// knows and owes are the digests of the fold and of the delivery.
+	// knows and owes are the digests of the fold and of the delivery, zero when they are to be found out.
 	knows, owes digest
+	// ownFold and ownDelivery: no other leader shares them.
+	ownFold, ownDelivery bool
 }
 
 // worker is an instance of a participant.
@@ -120,7 +125,10 @@ type worker struct {
 	// asked are the branches, as bits, whose handler waits for their keys; granted are those that have them, and holds those that are
 	// guarded and not left yet.
 	asked, granted, holds uint8
-	digest                digest
+	// does is the digest of the branches, whole that of everything; zero when they are to be found out.
+	does, whole digest
+	// own: no other instance shares the branches.
+	own bool
 }
 
 // call is a call of a handler that was asked for; ran when the store has done it and the answer is on its way.
@@ -165,6 +173,7 @@ type universe struct {
 	scope      *scope
 	now        int64
 	log        []entry
+	logged     digest // of the log
 	truths     [maxTx]truth
 	holders    []int8 // for each entry of the log: who holds its delivery, nobody, or gone
 	trimmed    uint64
@@ -178,6 +187,8 @@ type universe struct {
 	told   [maxTx]uint8
 	left   budget
 	broken string
+	// ownLeaders and ownWorkers are those, as bits, that no other world shares.
+	ownLeaders, ownWorkers uint8
 }
 
 var (
@@ -226,40 +237,106 @@ func (s *scope) participantOf(worker int) int {
 	return 1
 }
 
-// next is a copy of w that may be changed, as far as it is not shared.
+// next is a copy of w that may be changed, as far as it is not shared; what they share neither may change any more.
 func (w *universe) next() *universe {
+	w.ownLeaders, w.ownWorkers = 0, 0
 	n := *w
 	n.log = n.log[:len(n.log):len(n.log)]
 	return &n
 }
 
-// leader gives a copy of a leader, in place of the one that is shared.
+// leader gives a leader to be changed, in place of one that is shared: its fold and its delivery by changeFold and changeDelivery only.
 func (w *universe) leader(i int) *leader {
-	l := *w.leaders[i]
-	l.fold, l.delivery = deepCopy(l.fold), deepCopy(l.delivery)
-	w.leaders[i] = &l
-	return &l
+	if w.ownLeaders&(1<<i) == 0 {
+		l := *w.leaders[i]
+		l.ownFold, l.ownDelivery = false, false
+		w.leaders[i] = &l
+		w.ownLeaders |= 1 << i
+	}
+	return w.leaders[i]
 }
 
-func (l *leader) seal() { l.knows, l.owes = digestOf(l.fold), digestOf(l.delivery) }
+func (l *leader) changeFold() *Fold {
+	if !l.ownFold {
+		l.fold, l.ownFold = deepCopy(l.fold), true
+	}
+	l.knows = digest{}
+	return l.fold
+}
 
+func (l *leader) changeDelivery() *Delivery {
+	if !l.ownDelivery {
+		l.delivery, l.ownDelivery = deepCopy(l.delivery), true
+	}
+	l.owes = digest{}
+	return l.delivery
+}
+
+// append appends the leader's digests.
+func (l *leader) append(b []byte) []byte {
+	if l.knows == (digest{}) {
+		l.knows = digestOf(l.fold)
+	}
+	if l.owes == (digest{}) {
+		l.owes = digestOf(l.delivery)
+	}
+	return l.owes.append(l.knows.append(append(b, l.waiting)))
+}
+
+// worker gives an instance to be changed, in place of one that is shared: its branches by change only. It is to be sealed then.
 func (w *universe) worker(i int) *worker {
-	k := *w.workers[i]
-	k.branches = deepCopy(k.branches)
-	k.calls, k.stored = slices.Clone(k.calls), slices.Clone(k.stored)
-	w.workers[i] = &k
-	return &k
+	if w.ownWorkers&(1<<i) == 0 {
+		k := *w.workers[i]
+		k.own = false
+		k.calls, k.stored = slices.Clone(k.calls), slices.Clone(k.stored)
+		w.workers[i] = &k
+		w.ownWorkers |= 1 << i
+	}
+	return w.workers[i]
+}
+
+func (k *worker) change() *Branches {
+	if !k.own {
+		k.branches, k.own = deepCopy(k.branches), true
+	}
+	k.does = digest{}
+	return k.branches
 }
 
 func (k *worker) seal() {
 	slices.SortFunc(k.calls, func(a, b call) int { return a.tx - b.tx })
 	slices.SortFunc(k.stored, func(a, b storedVote) int { return int(a.sequence) - int(b.sequence) })
-	b := appendValue(appendValue([]byte{k.asked, k.granted, k.holds}, reflect.ValueOf(k.calls)), reflect.ValueOf(k.stored))
-	k.digest = digestBytes(digestOf(k.branches).append(b))
+	k.whole = digest{}
+}
+
+func (k *worker) digest() digest {
+	if k.does == (digest{}) {
+		k.does = digestOf(k.branches)
+	}
+	if k.whole == (digest{}) {
+		b := append(make([]byte, 0, 256), k.asked, k.granted, k.holds)
+		k.whole = digestBytes(k.does.append(appendValue(appendValue(b, &k.calls), &k.stored)))
+	}
+	return k.whole
 }
 
 func (d digest) append(b []byte) []byte {
 	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, d[0]), d[1])
+}
+
+// mustBeUnchanged: no step changes what other worlds share with this one, which a change of something shared would do. (A fold that
+// gives a checkpoint may drop what means nothing.)
+func (w *universe) mustBeUnchanged() {
+	for i, l := range w.leaders {
+		if l != nil && w.scope.checkpoints == 0 && (digestOf(l.fold) != l.knows || digestOf(l.delivery) != l.owes) {
+			panic(fmt.Sprint("a step from a world has changed its leader ", i))
+		}
+	}
+	for i, k := range w.workers {
+		if k != nil && digestOf(k.branches) != k.does {
+			panic(fmt.Sprint("a step from a world has changed its instance ", i))
+		}
+	}
 }
 
 // clockOf is the clock of a leader or a worker: the last one's is slow.
@@ -275,43 +352,27 @@ func (w *universe) workerClock(i int) int64 { return w.clockOf(i, w.scope.worker
 
 // digest of the world: leaders with the same clock are exchangeable.
 func (w *universe) digest() digest {
-	b := make([]byte, 0, 512)
-	b = binary.AppendVarint(b, w.now)
-	for i := range w.log {
-		b = w.log[i].append(b)
-		b = append(b, byte(w.holders[i]))
+	b := binary.AppendVarint(make([]byte, 0, 1024), w.now)
+	b = w.logged.append(b)
+	for _, holder := range w.holders {
+		b = append(b, byte(holder))
 	}
 	b = append(b, 0xff)
 	b = binary.AppendUvarint(b, w.trimmed)
-	b = appendValue(b, reflect.ValueOf(w.checkpoint))
+	b = appendValue(b, &w.checkpoint)
 	for _, p := range w.flying {
 		b = append(p.append(b), byte(p.worker))
 	}
 	b = append(b, 0xfe)
 	for i := range w.packets {
-		b = w.packets[i].append(b)
+		b = w.packets[i].sum.append(b)
 	}
 	b = append(b, 0xfd)
-	var parts [][]byte
-	for _, l := range w.leaders {
-		part := []byte{}
-		if l != nil {
-			part = l.owes.append(l.knows.append([]byte{l.waiting}))
-		}
-		parts = append(parts, part)
-	}
-	if w.scope.lag == 0 {
-		slices.SortFunc(parts, bytes.Compare)
-	}
+	b = w.appendLeaders(b)
 	for _, k := range w.workers {
-		part := []byte{}
-		if k != nil {
-			part = k.digest.append(part)
+		if b = append(b, 0xfc); k != nil {
+			b = k.digest().append(b)
 		}
-		parts = append(parts, part)
-	}
-	for _, part := range parts {
-		b = append(append(b, byte(len(part))), part...)
 	}
 	for p := range w.stores {
 		for _, s := range w.stores[p] {
@@ -323,6 +384,23 @@ func (w *universe) digest() digest {
 	b = append(b, l.moments, l.crashes, l.redeliveries, l.duplicates, l.failures, l.doubts, l.skews, l.checkpoints, l.garbage, l.wounds)
 	b = append(b, l.submits[:]...)
 	return digestBytes(b)
+}
+
+func (w *universe) appendLeaders(b []byte) []byte {
+	var room [2][40]byte
+	var parts [2][]byte
+	for i, l := range w.leaders {
+		if parts[i] = room[i][:0]; l != nil {
+			parts[i] = l.append(parts[i])
+		}
+	}
+	if w.scope.lag == 0 && bytes.Compare(parts[0], parts[1]) > 0 {
+		parts[0], parts[1] = parts[1], parts[0]
+	}
+	for _, part := range parts {
+		b = append(append(b, byte(len(part))), part...)
+	}
+	return b
 }
 
 func (e *entry) append(b []byte) []byte {
@@ -361,9 +439,10 @@ func comparePublish(a, b publish) int {
 
 // send puts a core message into the network.
 func (w *universe) send(p packet) {
-	key := p.append(nil)
-	at, found := slices.BinarySearchFunc(w.packets, key, func(q packet, key []byte) int { return bytes.Compare(q.append(nil), key) })
+	p.key = string(p.append(nil))
+	at, found := slices.BinarySearchFunc(w.packets, p.key, func(q packet, key string) int { return strings.Compare(q.key, key) })
 	if !found {
+		p.sum = digestBytes([]byte(p.key))
 		w.packets = slices.Insert(slices.Clone(w.packets), at, p)
 	}
 }
