@@ -162,11 +162,11 @@ func (c *Coordinator) openStorage(ctx context.Context) ([]jetstream.Stream, erro
 		streams[shard] = stream
 	}
 	var err error
-	c.checkpoints.bucket, err = openBucket(ctx, c.js, c.subjects.CheckpointsBucket(), "Assent: where each shard's log is read from", c.cfg.Replicas)
+	c.checkpoints.bucket, err = openBucket(ctx, c.js, c.subjects.CheckpointsBucket(), "Assent: where each shard's log is read from", "checkpoints", c.cfg.Replicas)
 	if err != nil {
 		return nil, err
 	}
-	c.registry.bucket, err = openBucket(ctx, c.js, c.subjects.ParticipantsBucket(), "Assent: the participants that have registered", c.cfg.Replicas)
+	c.registry.bucket, err = openBucket(ctx, c.js, c.subjects.ParticipantsBucket(), "Assent: the participants that have registered", "registrations", c.cfg.Replicas)
 	return streams, err
 }
 

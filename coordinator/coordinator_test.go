@@ -389,14 +389,87 @@ func TestUnsafeStreamsAreRefused(t *testing.T) {
 		if _, err := js.UpdateStream(t.Context(), bad); err != nil {
 			t.Fatal(err)
 		}
-		c, err := coordinator.New(nc, coordinator.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Run(t.Context()); !errors.Is(err, coordinator.ErrStreamSettings) || !strings.Contains(err.Error(), setting) {
+		if err := refusal(t, nc); !errors.Is(err, coordinator.ErrStreamSettings) || !strings.Contains(err.Error(), setting) {
 			t.Errorf("got %v, want ErrStreamSettings that names %s", err, setting)
 		}
 	}
+}
+
+// refusal is why a coordinator does not run.
+func refusal(t *testing.T, nc *nats.Conn) error {
+	t.Helper()
+	c, err := coordinator.New(nc, coordinator.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { t.Error("it runs") })
+	defer stop()
+	return c.Run(ctx)
+}
+
+// The buckets are held against the settings that they were made with, as the log is; what does not matter may be changed.
+func TestUnsafeBucketsAreRefused(t *testing.T) {
+	nc := server(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := start(t, nc, coordinator.Config{})(); err != nil {
+		t.Fatal(err)
+	}
+	type config = jetstream.StreamConfig
+	changes := map[string]func(*config){
+		"storage":                  func(c *config) { c.Storage = jetstream.MemoryStorage },
+		"persist mode":             func(c *config) { c.PersistMode = jetstream.AsyncPersistMode },
+		"retention":                func(c *config) { c.Retention = jetstream.InterestPolicy },
+		"discard":                  func(c *config) { c.Discard = jetstream.DiscardOld },
+		"max age":                  func(c *config) { c.MaxAge = time.Hour },
+		"max messages":             func(c *config) { c.MaxMsgs = 5 },
+		"max messages per subject": func(c *config) { c.MaxMsgsPerSubject = 5 },
+		"max message size":         func(c *config) { c.MaxMsgSize = 100 },
+		"subjects":                 func(c *config) { c.Subjects = append([]string{"another"}, c.Subjects...) },
+		"mirror or sources":        func(c *config) { c.Sources = []*jetstream.StreamSource{{Name: "source"}} },
+		"subject transform": func(c *config) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: ">", Destination: "x.>"}
+		},
+		"allow direct":      func(c *config) { c.AllowDirect = true },
+		"allow message TTL": func(c *config) { c.AllowMsgTTL = true },
+		"allow rollup":      func(c *config) { c.AllowRollup = false },
+		"deny purge":        func(c *config) { c.DenyPurge, c.AllowRollup = true, false },
+		"no ack":            func(c *config) { c.NoAck = true },
+	}
+	for _, name := range []string{messages.Subjects{}.CheckpointsBucket(), messages.Subjects{}.ParticipantsBucket()} {
+		stream, err := js.Stream(t.Context(), "KV_"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := stream.CachedInfo().Config
+		made := func(cfg config) {
+			t.Helper()
+			if err := js.DeleteStream(t.Context(), good.Name); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := js.CreateStream(t.Context(), cfg); err != nil { // not all of them can be changed later
+				t.Fatal(err)
+			}
+		}
+		for setting, change := range changes {
+			bad := good
+			change(&bad)
+			made(bad)
+			err := refusal(t, nc)
+			if !errors.Is(err, coordinator.ErrStreamSettings) || !strings.Contains(err.Error(), setting+" is ") || !strings.Contains(err.Error(), "`nats stream edit "+good.Name+"`") {
+				t.Errorf("%s of %s: got %v, want ErrStreamSettings that names it", setting, name, err)
+			}
+		}
+		harmless := good
+		harmless.Description, harmless.MaxBytes, harmless.Duplicates, harmless.DenyDelete = "ours", 1<<20, time.Minute, false
+		made(harmless)
+	}
+	start(t, nc, coordinator.Config{})
+	register(t, nc, "a")
 }
 
 func TestALogThatLostDataIsNotLed(t *testing.T) {

@@ -25,8 +25,8 @@ const duplicates = 30 * time.Second
 // or a deleted stream. Nothing that it says can be trusted; an operator has to decide.
 var ErrLogLost = errors.New("the log has lost data")
 
-// ErrStreamSettings means that a stream exists with settings under which the protocol is not safe.
-var ErrStreamSettings = errors.New("the log's stream has unsafe settings")
+// ErrStreamSettings means that a stream, of a log or of a bucket, exists with settings under which the protocol is not safe.
+var ErrStreamSettings = errors.New("unsafe settings")
 
 // openLog creates the stream of a shard, or checks the one that is there and gives it the size that cfg says.
 func openLog(ctx context.Context, js jetstream.JetStream, subjects messages.Subjects, shard int, cfg *Config) (jetstream.Stream, error) {
@@ -76,20 +76,26 @@ func checkLog(have, want jetstream.StreamConfig) error {
 	return nil
 }
 
-// openBucket creates a small KV bucket, or takes the one that is there. It is made as the stream that it is, because the KV
-// API would turn on direct gets, which may be stale on a replicated stream: here the stream's leader answers.
-func openBucket(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		_, err = js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"},
-			MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas,
-			AllowRollup: true, DenyDelete: true, AllowDirect: false, Duplicates: duplicates,
-		})
-		if err == nil || errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another coordinator starts at the same moment
-			kv, err = js.KeyValue(ctx, name)
-		}
+// openBucket makes a small KV bucket, or checks the one that is there. It is made as the stream that it is, because the KV API would
+// turn on direct gets, which may be stale on a replicated stream: here the stream's leader answers. A log that was trimmed is read wrongly
+// by who finds no checkpoint, or one of before.
+func openBucket(ctx context.Context, js jetstream.JetStream, name, description, what string, replicas int) (kv jetstream.KeyValue, err error) {
+	want := jetstream.StreamConfig{
+		Name: "KV_" + name, Description: description, Subjects: []string{"$KV." + name + ".>"},
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: replicas,
+		AllowRollup: true, DenyDelete: true, AllowDirect: false, Duplicates: duplicates,
 	}
+	stream, err := streams.Open(ctx, js, want)
+	if err != nil {
+		return nil, err
+	}
+	if err := streams.Check(stream.CachedInfo().Config, want, what); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStreamSettings, err)
+	}
+	err = streams.Persist(ctx, func(ctx context.Context) (err error) {
+		kv, err = js.KeyValue(ctx, name)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", name, err)
 	}

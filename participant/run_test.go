@@ -274,7 +274,12 @@ func TestTooManyParticipants(t *testing.T) {
 	inBubble(t, func(w *world) {
 		js, err := jetstream.New(w.nc)
 		must(t, err)
-		bucket, err := js.CreateKeyValue(w.Context(), jetstream.KeyValueConfig{Bucket: messages.Subjects{}.ParticipantsBucket()})
+		name := messages.Subjects{}.ParticipantsBucket()
+		_, err = js.CreateStream(w.Context(), jetstream.StreamConfig{ // as a coordinator makes it
+			Name: "KV_" + name, Subjects: []string{"$KV." + name + ".>"}, MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, AllowRollup: true,
+		})
+		must(t, err)
+		bucket, err := js.KeyValue(w.Context(), name)
 		must(t, err)
 		for i := range 399 {
 			_, err := bucket.Put(w.Context(), fmt.Sprintf("other-%d", i), []byte(`{"instance":"x"}`))
