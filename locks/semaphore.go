@@ -35,7 +35,8 @@ func (m *Semaphore) Acquire(ctx context.Context, opts ...Option) (*Lock, error) 
 	return m.s.acquire(ctx, wish{kind: KindSemaphore, key: m.name, permits: m.permits}, opts)
 }
 
-// TryAcquire takes a permit if one can be had at once. Otherwise the error is a *HeldError, an ErrHeld.
+// TryAcquire takes a permit if one can be had at once. Otherwise the error is a *HeldError, an ErrHeld, also when a holder is dead: see
+// TryLock.
 func (m *Semaphore) TryAcquire(ctx context.Context, opts ...Option) (*Lock, error) {
 	return m.Acquire(ctx, append(opts, Wait(0))...)
 }

@@ -264,6 +264,41 @@ func TestOneTryFindsADeadHolder(t *testing.T) {
 	}
 }
 
+// The permit of a dead holder is free for who only tries also while another holder, whose session keeps the record, lives.
+func TestATryGetsTheDeadHoldersPermit(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	permit := func(s *locks.Session) (*locks.Lock, error) {
+		m, err := s.Semaphore("two", 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.TryAcquire(t.Context())
+	}
+	keeper := c.open(locks.Config{TTL: time.Second})
+	held, err := permit(keeper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, l := c.throughLink(locks.Config{TTL: time.Second})
+	if _, err := permit(dead); err != nil {
+		t.Fatal(err)
+	}
+	s := c.open(locks.Config{TTL: time.Second})
+	l.GoDown()
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		got, err := permit(s)
+		if err == nil {
+			mustUnlock(t, got)
+			break
+		}
+		if !errors.Is(err, locks.ErrHeld) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	mustUnlock(t, held)
+}
+
 // A holder that lives is looked at twice for all who try within half of its TTL, and keeps its lock.
 func TestTriesLeaveALivingHolderAlone(t *testing.T) {
 	t.Parallel()

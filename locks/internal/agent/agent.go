@@ -299,6 +299,11 @@ func (a *Agent) Told(now int64, tell *Tell) []Effect {
 func (a *Agent) Died(now int64, session string) []Effect {
 	a.now = now
 	a.dead[session] = true
+	if keeper := a.known.Keeper(); keeper != "" && keeper != a.cfg.Self && !a.dead[keeper] { // it watches nobody while nobody waits
+		if gone := a.gone(); len(gone) > 0 {
+			a.effect(Effect{Ask: &Ask{From: a.cfg.Self, Revision: a.revision, Leave: gone}, To: keeper})
+		}
+	}
 	return a.step()
 }
 

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/assent-tx/assent/locks/internal/record"
@@ -91,4 +92,28 @@ func TestATryIsRefusedByWhatIsRead(t *testing.T) {
 		}
 	}
 	t.Error("it is not refused")
+}
+
+// Who finds out that a holder is dead tells the keeper, who watches nobody while nobody waits; and once more with whatever is asked of it,
+// should that have been lost.
+func TestTheKeeperIsToldWhoIsDead(t *testing.T) {
+	a := New(Config{Self: "A", Poll: 10, Answer: 4, Persist: 5, Patience: 2})
+	shared := heldBy("B-1", 7)
+	shared.Permits = 2
+	shared.Holders = append(shared.Holders, record.Holder{Operation: record.Operation{ID: "C-1"}, Token: 8})
+	try := record.Operation{ID: "A-1", Try: true, Permits: 2}
+	a.Join(1, try)
+	a.Conflict(2)
+	a.Read(3, 8, shared.Clone()) // refused
+	told := func(effects []Effect) bool {
+		return slices.ContainsFunc(effects, func(e Effect) bool { return e.To == "B" && e.Ask != nil && slices.Equal(e.Ask.Leave, []string{"C-1"}) })
+	}
+	if !told(a.Died(4, "C")) {
+		t.Error("the keeper is not told")
+	}
+	try.ID = "A-2"
+	a.Join(5, try)
+	if !told(a.Read(6, 8, shared.Clone())) {
+		t.Error("the keeper is not told again")
+	}
 }

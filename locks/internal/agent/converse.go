@@ -166,8 +166,19 @@ func (a *Agent) ask(hasty []refusal) {
 		}
 	}
 	if len(ask.Join)+len(ask.Leave) > 0 {
+		ask.Leave = append(ask.Leave, a.gone()...)
 		a.effect(Effect{Ask: ask, To: keeper})
 	}
+}
+
+// gone are the operations of sessions that have ended, as far as the known version has them.
+func (a *Agent) gone() (ids []string) {
+	for op := range operationsOf(&a.known, len(a.known.Queue)) {
+		if a.dead[op.Session()] {
+			ids = append(ids, op.ID)
+		}
+	}
+	return ids
 }
 
 // patience is how long nothing more is asked for an operation.

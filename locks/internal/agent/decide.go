@@ -159,18 +159,9 @@ func (a *Agent) wanted() (record.Record, []refusal) {
 // strays are operations of this session in a record that nobody here wants there: they leave, or they are of a call that
 // ended without knowing that its write was stored.
 func (a *Agent) strays(r *record.Record) (ids []string) {
-	stray := func(id string) bool {
-		op := a.operation(id)
-		return record.Session(id) == a.cfg.Self && (op == nil || op.state == leaving)
-	}
-	for i := range r.Holders {
-		if stray(r.Holders[i].ID) {
-			ids = append(ids, r.Holders[i].ID)
-		}
-	}
-	for i := range r.Queue {
-		if stray(r.Queue[i].ID) {
-			ids = append(ids, r.Queue[i].ID)
+	for stored := range operationsOf(r, len(r.Queue)) {
+		if op := a.operation(stored.ID); stored.Session() == a.cfg.Self && (op == nil || op.state == leaving) {
+			ids = append(ids, stored.ID)
 		}
 	}
 	return ids

@@ -12,7 +12,7 @@ type Ask struct {
 	Revision uint64 `json:"revision"`
 	// Join are operations that want to hold the key; those of From, or handed on by it.
 	Join []record.Operation `json:"join,omitempty"`
-	// Leave are ids of operations that give the key back, or do not wait for it any more.
+	// Leave are ids of operations that give the key back, or do not wait for it any more, or whose sessions have ended.
 	Leave []string `json:"leave,omitempty"`
 }
 

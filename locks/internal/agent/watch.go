@@ -80,14 +80,17 @@ func (a *Agent) waited() bool {
 }
 
 // InTheWay gives the operations that hold a version's key, and those that wait first.
-func InTheWay(r *record.Record) iter.Seq[*record.Operation] {
+func InTheWay(r *record.Record) iter.Seq[*record.Operation] { return operationsOf(r, watched) }
+
+// operationsOf gives the operations that hold a version's key, and as many of those that wait.
+func operationsOf(r *record.Record, waiting int) iter.Seq[*record.Operation] {
 	return func(yield func(*record.Operation) bool) {
 		for i := range r.Holders {
 			if !yield(&r.Holders[i].Operation) {
 				return
 			}
 		}
-		for i := range r.Queue[:min(watched, len(r.Queue))] {
+		for i := range r.Queue[:min(waiting, len(r.Queue))] {
 			if !yield(&r.Queue[i]) {
 				return
 			}
