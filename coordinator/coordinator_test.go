@@ -81,6 +81,22 @@ func start(t *testing.T, nc *nats.Conn, cfg coordinator.Config) (stop func() err
 	return stop
 }
 
+// served is a server on which a coordinator has run, with participants.
+func served(t *testing.T, participants ...string) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	nc := server(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, nc, coordinator.Config{})
+	register(t, nc, participants...)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	return nc, js
+}
+
 // ask sends a request to the API and reads the response; the error is the API's.
 func ask(t *testing.T, nc *nats.Conn, name string, request, response any) error {
 	t.Helper()
@@ -365,15 +381,7 @@ func TestAbortShowAndRetry(t *testing.T) {
 }
 
 func TestUnsafeStreamsAreRefused(t *testing.T) {
-	nc := server(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := start(t, nc, coordinator.Config{})
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
+	nc, js := served(t)
 	stream, err := js.Stream(t.Context(), messages.Subjects{}.Stream(0))
 	if err != nil {
 		t.Fatal(err)
@@ -411,34 +419,20 @@ func refusal(t *testing.T, nc *nats.Conn) error {
 
 // The buckets are held against the settings that they were made with, as the log is; what does not matter may be changed.
 func TestUnsafeBucketsAreRefused(t *testing.T) {
-	nc := server(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := start(t, nc, coordinator.Config{})(); err != nil {
-		t.Fatal(err)
-	}
+	nc, js := served(t)
 	type config = jetstream.StreamConfig
-	changes := map[string]func(*config){
+	changes := map[string]func(*config){ // the others are those of any stream: see internal/streams
+		"allow direct":             func(c *config) { c.AllowDirect = true },
 		"storage":                  func(c *config) { c.Storage = jetstream.MemoryStorage },
-		"persist mode":             func(c *config) { c.PersistMode = jetstream.AsyncPersistMode },
-		"retention":                func(c *config) { c.Retention = jetstream.InterestPolicy },
-		"discard":                  func(c *config) { c.Discard = jetstream.DiscardOld },
 		"max age":                  func(c *config) { c.MaxAge = time.Hour },
-		"max messages":             func(c *config) { c.MaxMsgs = 5 },
+		"discard":                  func(c *config) { c.Discard = jetstream.DiscardOld },
+		"persist mode":             func(c *config) { c.PersistMode = jetstream.AsyncPersistMode },
 		"max messages per subject": func(c *config) { c.MaxMsgsPerSubject = 5 },
-		"max message size":         func(c *config) { c.MaxMsgSize = 100 },
-		"subjects":                 func(c *config) { c.Subjects = append([]string{"another"}, c.Subjects...) },
 		"mirror or sources":        func(c *config) { c.Sources = []*jetstream.StreamSource{{Name: "source"}} },
-		"subject transform": func(c *config) {
-			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: ">", Destination: "x.>"}
-		},
-		"allow direct":      func(c *config) { c.AllowDirect = true },
-		"allow message TTL": func(c *config) { c.AllowMsgTTL = true },
-		"allow rollup":      func(c *config) { c.AllowRollup = false },
-		"deny purge":        func(c *config) { c.DenyPurge, c.AllowRollup = true, false },
-		"no ack":            func(c *config) { c.NoAck = true },
+		"subjects":                 func(c *config) { c.Subjects = append(c.Subjects, "another") },
+		"allow message TTL":        func(c *config) { c.AllowMsgTTL = true },
+		"allow rollup":             func(c *config) { c.AllowRollup = false },
+		"deny purge":               func(c *config) { c.AllowRollup, c.DenyPurge = false, true },
 	}
 	for _, name := range []string{messages.Subjects{}.CheckpointsBucket(), messages.Subjects{}.ParticipantsBucket()} {
 		stream, err := js.Stream(t.Context(), "KV_"+name)

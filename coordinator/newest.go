@@ -99,8 +99,8 @@ func (l *leader) committedOf(ctx context.Context, yes []messages.ID, views []pro
 			if err != nil {
 				return messages.ID{}, false, err
 			}
-			if outcome, open = f.view.Outcome, f.known && !f.view.Finished; open && outcome == messages.Committed {
-				outcome = messages.Undecided // perhaps its prepares came too late to count
+			if outcome, open = f.view.Outcome, f.known && !f.view.Finished; outcome == messages.Committed && !f.counts() {
+				outcome = messages.Undecided // perhaps it is the rest of one that was aborted, or its prepares came too late to count
 			}
 		}
 		if outcome == messages.Committed {

@@ -80,10 +80,10 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 	records, view, known := found.records, found.view, found.known
 	if leads { // it knows better than a reader who may have come too late
 		view, known = led, true
-	} else if late, err := l.late(ctx, req.Tx, found); err != nil {
+	} else if doubt, err := l.doubt(ctx, req.Tx, found); err != nil {
 		return nil, err
-	} else if late {
-		view.Outcome, view.Participant, view.Reason = messages.Undecided, "", tooLate // by these records; it may have been decided before the history begins
+	} else if doubt != "" {
+		view.Outcome, view.Participant, view.Reason, view.WrongOwner, view.Conflict = messages.Undecided, "", doubt, 0, false // by these records
 	}
 	timeline := &Timeline{Tx: req.Tx, Shard: l.shard, Owed: owed, Records: records}
 	if !known && len(records) == 0 {
@@ -109,8 +109,11 @@ type found struct {
 	records []TimelineEntry
 	view    protocol.View
 	known   bool
-	// end is the sequence up to which the log was read.
-	end uint64
+	// whole: the history begins before the transaction may have. Else it may have been trimmed in the middle of it, and what is left of it may
+	// tell anything: that its time was up, say, where a vote that came in time is trimmed.
+	whole bool
+	// begin and end are the sequences from which on and up to which the log was read.
+	begin, end uint64
 }
 
 // search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
@@ -122,9 +125,10 @@ func (l *leader) search(ctx context.Context, tx messages.ID) (found, error) {
 		if fold == nil {
 			fold = foldFrom(meta)
 			fold.Replay()
+			f.begin = meta.Sequence.Stream
 		}
 		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
-		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time and the floor (see late)
+		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time and the floor (see doubt)
 		for line := range messages.Lines(msg.Data()) {
 			if bytes.Contains(line, text) {
 				own = append(append(own, line...), '\n')
@@ -138,34 +142,64 @@ func (l *leader) search(ctx context.Context, tx messages.ID) (found, error) {
 		f.view, f.known = fold.View(tx)
 		return !f.known || !f.view.Finished // of an unknown one a view says finished
 	})
-	return f, err
+	if err != nil || !f.known {
+		return f, err
+	}
+	info, err := l.stream.Info(ctx) // after it was read: it may be trimmed at any time
+	if err != nil {
+		return f, fmt.Errorf("log of shard %d: %w", l.shard, err)
+	}
+	f.whole = f.begin == 1 || info.State.FirstSeq < f.begin
+	return f, nil
 }
 
-// tooLate is why a transaction of which the log has records is none.
-const tooLate = "its prepares came too late to be told from those of one that was forgotten: they do not count, whatever was voted"
+// Why what the history has of a transaction does not count.
+const (
+	tooLate = "its prepares came too late to be told from those of one that was forgotten: they do not count, whatever was voted"
+	theRest = "the log's history begins in the middle of it, or shortly before it: what is left does not tell how it ended"
+)
 
 // errBehind is of a leader that has not read yet what a search has found.
 var errBehind = errors.New("the leader has not read all of the log yet")
 
-// late tells whether the prepares that a search has found came too late to count: all readers of the log have ignored them, for the id is
-// not above their floor, which a search does not know. So a leader that has read as far knows nothing of the transaction, and nobody has
-// noted that it is finished, as is noted of each that has been committed before it is forgotten.
-func (l *leader) late(ctx context.Context, tx messages.ID, f found) (late bool, err error) {
-	if !f.known || f.view.Finished {
-		return false, nil
+// counts tells whether what a search has found tells how the transaction ended, whatever the leader knows. What is whole, and neither noted as
+// finished nor aborted, may be prepares that came too late to count: see doubt.
+func (f *found) counts() bool {
+	return f.whole && (f.view.Finished || f.view.Outcome == messages.Aborted) // which late ones are, too
+}
+
+// doubt tells why what a search has found does not count, "" if it does. Prepares that came too late all readers of the log have ignored, for
+// the id is not above their floor, which a search does not know. So a leader that has read as far knows nothing of the transaction, and nobody
+// has noted that it is finished, as is noted of each that has been committed before it is forgotten.
+func (l *leader) doubt(ctx context.Context, tx messages.ID, f found) (why string, err error) {
+	if !f.known || f.counts() {
+		return "", nil
 	}
-	for behind := true; behind; {
+	for {
+		var open, behind bool
 		if err := l.whileLeading(ctx, func() {
-			_, open := l.fold.Lookup(tx)
-			late, behind = !open, !open && l.fold.Sequence() < f.end
+			_, open = l.fold.Lookup(tx)
+			behind = l.fold.Sequence() < f.end
 		}); err != nil {
-			return false, err
+			return "", err
 		}
-		if behind && !streams.Pause(ctx, behindPause) {
-			return false, errBehind
+		switch {
+		case open:
+			return "", nil
+		case !behind:
+			return f.ignored(), nil
+		case !streams.Pause(ctx, behindPause):
+			return "", errBehind
 		}
 	}
-	return late, nil
+}
+
+// ignored is why what was found does not count, of a transaction that a leader does not know who has read as much.
+func (f *found) ignored() string {
+	if !f.whole {
+		return theRest
+	}
+	return tooLate
 }
 
 // behindPause is how long a leader is given that has not read yet what a search has found, before it is asked again.
@@ -254,11 +288,11 @@ func (l *leader) searchHistory(w *messages.Wait, reply string) {
 				return
 			}
 			switch {
-			case err != nil || !f.known || f.view.Finished || answer.Outcome == messages.Aborted: // which late ones are, too
+			case err != nil || !f.known || f.counts():
 			case l.fold.Sequence() < f.end:
 				answer = tryAgain(tx, errBehind.Error())
-			default: // see late
-				answer = &messages.Answer{Tx: tx, Error: messages.CodeNotFound, Message: tooLate}
+			default: // see doubt
+				answer = &messages.Answer{Tx: tx, Error: messages.CodeNotFound, Message: f.ignored()}
 			}
 			l.answer(reply, answer)
 		})
@@ -378,13 +412,17 @@ func (l *leader) summary(view *protocol.View, owed []string) TxSummary {
 	return s
 }
 
-// listFinished folds the history once more and lists what ended in it, the newest at the most limit.
+// listFinished folds the history once more and lists what ended in it, the newest at the most limit; not what may have begun before it: see found.
 func (l *leader) listFinished(ctx context.Context, limit int, response *ListResponse) error {
 	var fold *protocol.Fold
+	var begins time.Time // zero: nothing was trimmed
 	var ended []messages.ID
 	err := l.read(ctx, time.Unix(0, 0), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) bool {
 		if fold == nil {
 			fold = foldFrom(meta)
+			if meta.Sequence.Stream > 1 {
+				begins = meta.Timestamp
+			}
 		}
 		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
 		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, msg.Data()) != nil {
@@ -401,7 +439,7 @@ func (l *leader) listFinished(ctx context.Context, limit int, response *ListResp
 		return true
 	})
 	for _, tx := range ended[max(0, len(ended)-limit):] {
-		if view, ok := fold.View(tx); ok && view.Finished {
+		if view, ok := fold.View(tx); ok && view.Finished && !tx.Time().Add(-searchBefore).Before(begins) {
 			response.Transactions = append(response.Transactions, l.summary(&view, nil))
 		}
 	}

@@ -42,16 +42,7 @@ func TestATransactionBehindOthersIsShown(t *testing.T) {
 // Prepares that come when their id is not above the floor any more are ignored by every reader of the log, which has who voted yes roll back. Who
 // asks is told from the history, of which the floor is no part: it once told a client that such a transaction was committed.
 func TestWhatCameTooLateIsNotCommitted(t *testing.T) {
-	nc := server(t)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := start(t, nc, coordinator.Config{})
-	register(t, nc, "a")
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
+	nc, js := served(t, "a")
 	tx := messages.NewID()
 	bucket, err := js.KeyValue(t.Context(), messages.Subjects{}.CheckpointsBucket())
 	if err != nil {
@@ -89,5 +80,67 @@ func TestWhatCameTooLateIsNotCommitted(t *testing.T) {
 	}
 	if timeline.Outcome != messages.Undecided.String() || !strings.Contains(timeline.Reason, "too late") || len(timeline.Records) != 2 {
 		t.Errorf("shown is %+v", timeline)
+	}
+}
+
+// The history is trimmed anywhere, also in the middle of a transaction. What is left of it tells nothing of how it ended: of one that was
+// committed, whose first vote is trimmed, and which somebody wanted to abort when it was too late for that, it once told that it was aborted.
+func TestTheRestOfATransactionTellsNothing(t *testing.T) {
+	nc, js := served(t, "a", "b")
+	subjects := messages.Subjects{}
+	publish := func(subject string, record []byte) (sequence uint64) {
+		t.Helper()
+		ack, err := js.Publish(t.Context(), subject, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	tx := messages.NewID()
+	expires := time.Now().Add(time.Minute).UnixMilli()
+	prepare := func(participant string) uint64 {
+		return publish(subjects.Prepare(0, participant), messages.AppendPrepare(nil, &messages.Prepare{
+			Tx: tx, Participants: []string{"a", "b"}, Expires: expires, Operations: []messages.Operation{{Payload: []byte(`1`)}},
+		}))
+	}
+	prepare("a")
+	vote(t, nc, tx, "a", messages.VoteYes, "")
+	rest := prepare("b")
+	vote(t, nc, tx, "b", messages.VoteYes, "")
+	publish(subjects.Abort(0), messages.AppendAbort(nil, &messages.Abort{Tx: tx, Reason: "operator"}))
+	last := publish(subjects.Finished(0), messages.AppendFinished(nil, &messages.Finished{Tx: tx, Through: rest + 1}))
+	log, err := js.Stream(t.Context(), subjects.Stream(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bucket, err := js.KeyValue(t.Context(), subjects.CheckpointsBucket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint := fmt.Appendf(nil, `{"sequence":%d,"log_time":%d,"floor":%d,"through":%d}`, last+1, time.Now().UnixMilli(), tx.UnixMilli(), last)
+	if _, err := bucket.Put(t.Context(), "0", checkpoint); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Purge(t.Context(), jetstream.WithPurgeSequence(rest)); err != nil {
+		t.Fatal(err)
+	}
+	start(t, nc, coordinator.Config{})
+	msg, err := nc.Request(subjects.Wait(0), messages.AppendWait(nil, &messages.Wait{Tx: tx}), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := answer(t, msg); a.Outcome != messages.Undecided || a.Error != messages.CodeNotFound || !strings.Contains(a.Message, "history") {
+		t.Errorf("who waits is told %+v", a)
+	}
+	var timeline coordinator.Timeline
+	if err := ask(t, nc, "tx.show", coordinator.TxRequest{Tx: tx}, &timeline); err != nil {
+		t.Fatal(err)
+	}
+	if timeline.Outcome != messages.Undecided.String() || !strings.Contains(timeline.Reason, "history") || len(timeline.Records) != 4 {
+		t.Errorf("shown is %+v", timeline)
+	}
+	var list coordinator.ListResponse
+	if err := ask(t, nc, "tx.list", coordinator.ListRequest{History: true}, &list); err != nil || len(list.Transactions) != 0 {
+		t.Errorf("listed are %+v, %v", list.Transactions, err)
 	}
 }
