@@ -29,7 +29,8 @@ func (s *store) Commit(ctx context.Context, tx messages.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := s.write(ctx, tx, b.Writes); err != nil {
+	over, err := s.write(ctx, tx, b.Writes)
+	if err != nil {
 		s.counts.failed.Add(1)
 		return fmt.Errorf("kv: a committed transaction is not applied yet: %w", err)
 	}
@@ -39,11 +40,17 @@ func (s *store) Commit(ctx context.Context, tx messages.ID) error {
 	}
 	crash.Here("kv.settled")
 	s.counts.applied.Add(1)
+	for i, by := range over {
+		if by != nil {
+			s.overtaken(tx, &b.Writes[i], by) // now, since an attempt that fails for another key finds it again
+		}
+	}
 	return nil
 }
 
 // write puts all values in their places: each is sent once, all at once, and those whose acknowledgement does not come are applied by themselves.
-func (s *store) write(ctx context.Context, tx messages.ID, writes []write) error {
+// It gives for each what stands in its place, as apply does, or nil when there is none of that.
+func (s *store) write(ctx context.Context, tx messages.ID, writes []write) (over []*found, err error) {
 	batch := s.requests.begin(len(writes), attemptTime)
 	for i := range writes {
 		batch.send(ctx, writes[i].message(tx, writes[i].Base))
@@ -55,7 +62,15 @@ func (s *store) write(ctx context.Context, tx messages.ID, writes []write) error
 			rest = append(rest, i)
 		}
 	}
-	return s.each(len(rest), func(n int) error { return s.apply(ctx, tx, &writes[rest[n]]) })
+	if len(rest) == 0 {
+		return nil, nil
+	}
+	over = make([]*found, len(writes))
+	err = s.each(len(rest), func(n int) (err error) {
+		over[rest[n]], err = s.apply(ctx, tx, &writes[rest[n]])
+		return err
+	})
+	return over, err
 }
 
 // acknowledged tells whether a stream has stored a message: {"stream":"KV_stock","seq":17}, perhaps with more fields, but without an error.
@@ -81,36 +96,35 @@ const attemptTime = 3 * time.Second
 //	anything else                  It was written after the value at prepare was read, so it comes after this transaction in every order in which
 //	                               this transaction can stand: it stays. By the locks another transaction of ours can
 //	                               have written it only after this one was applied. A foreign writer may have come before that;
-//	                               then nobody ever sees the value, as if it had been overwritten at once.
-func (s *store) apply(ctx context.Context, tx messages.ID, w *write) error {
+//	                               then nobody ever sees the value, as if it had been overwritten at once. It is what apply gives.
+func (s *store) apply(ctx context.Context, tx messages.ID, w *write) (over *found, err error) {
 	base := w.Base
 	for attempt := 0; ; attempt++ {
 		err := s.publish(ctx, tx, w, base)
 		if err == nil {
-			return nil
+			return nil, nil
 		}
 		if refused(err) {
-			return err
+			return nil, err
 		}
 		now, lookErr := last(ctx, s.nc, w.ref())
 		switch {
 		case lookErr != nil:
-			return errors.Join(err, lookErr)
+			return nil, errors.Join(err, lookErr)
 		case now.tx == tx:
-			return nil
+			return nil, nil
 		case now.nothing() && now.revision != base:
 			// Only the journal's writer may do this: of what another instance has written there since, nothing would be left to see.
 			if err := s.Prove(ctx); err != nil {
-				return err
+				return nil, err
 			}
 			base = now.revision
 		case now.revision == w.Base || now.revision == base:
 			if !pause(ctx, attempt) {
-				return fmt.Errorf("key %s: %w", w.ref(), errors.Join(err, ctx.Err()))
+				return nil, fmt.Errorf("key %s: %w", w.ref(), errors.Join(err, ctx.Err()))
 			}
 		default:
-			s.overtaken(tx, w, &now)
-			return nil
+			return &now, nil
 		}
 	}
 }

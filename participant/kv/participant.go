@@ -177,9 +177,10 @@ type Stats struct {
 	// when there are none, and both while another instance works. One that stays is in doubt, or cannot be applied: the log says which.
 	Open   int
 	Oldest time.Time
-	// Prepared, Conflicts and Applied count branches: with writes, refused since a read was not up to date any more, and committed.
+	// Prepared, Conflicts and Applied count branches: that voted yes, refused since a read was not up to date any more, and committed.
 	Prepared, Conflicts, Applied uint64
-	// Overtaken counts values that were never seen, or overwritten, since a writer that is no transaction came between.
+	// Overtaken counts values that were never seen, or overwritten, since a writer that is no transaction came between: when all others of
+	// their transaction are applied.
 	Overtaken uint64
 	// Failed counts attempts to apply a committed branch that failed: it is tried again until it succeeds.
 	Failed uint64

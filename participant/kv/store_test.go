@@ -193,7 +193,8 @@ func TestEveryCrashPoint(t *testing.T) {
 			p, err := decode(e)
 			must(t, err)
 			for i := range parts {
-				must(t, first.apply(f.ctx(), b.Tx, &p.Writes[i]))
+				_, err := first.apply(f.ctx(), b.Tx, &p.Writes[i])
+				must(t, err)
 			}
 			if at == "settled" {
 				must(t, first.Commit(f.ctx(), b.Tx))
@@ -266,6 +267,24 @@ func TestForeignWriter(t *testing.T) {
 	if n := s.counts.overtaken.Load(); n != 1 || !strings.Contains(f.said.String(), "a writer that is no transaction has written the key") {
 		t.Errorf("%d are counted, and said was: %s", n, f.said)
 	}
+	// Once, however often the commit is tried again because of another key.
+	f.bucket(jetstream.KeyValueConfig{Bucket: "gone"})
+	b = branch(writes(set("a", "x", "3"), set("gone", "z", "3")))
+	f.wantVote(s, b, participant.Yes)
+	f.put("a", "x", "foreign again")
+	must(t, f.js.DeleteKeyValue(f.ctx(), "gone"))
+	for range 3 {
+		if err := s.Commit(f.ctx(), b.Tx); err == nil {
+			t.Error("it is committed without its bucket")
+		}
+	}
+	f.bucket(jetstream.KeyValueConfig{Bucket: "gone"})
+	must(t, s.Commit(f.ctx(), b.Tx))
+	f.want("a", "x", "foreign again")
+	f.want("gone", "z", "3")
+	if n := s.counts.overtaken.Load(); n != 2 {
+		t.Errorf("%d are counted", n)
+	}
 	// Also if it deletes, or purges.
 	b = branch(writes(set("a", "x", "3"), set("b", "y", "3")))
 	f.wantVote(s, b, participant.Yes)
@@ -274,7 +293,7 @@ func TestForeignWriter(t *testing.T) {
 	must(t, s.Commit(f.ctx(), b.Tx))
 	f.want("a", "x", "")
 	f.want("b", "y", "")
-	if n := s.counts.overtaken.Load(); n != 3 {
+	if n := s.counts.overtaken.Load(); n != 4 {
 		t.Errorf("%d are counted", n)
 	}
 }
