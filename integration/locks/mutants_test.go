@@ -143,6 +143,11 @@ var mutants = []struct {
 		"TestATryIsRefusedByNothingOlder", inside,
 	},
 	{
+		"a keeper is not told that another holder is dead", "internal/agent/agent.go",
+		"len(gone) > 0 {", "len(gone) < 0 {",
+		"TestTheKeeperIsToldWhoIsDead", inside,
+	},
+	{
 		"a lost write is left to come when it likes", "internal/agent/decide.go",
 		"case a.doubt && a.revision <= a.unsettled:", "case false:",
 		"TestSimulation", inside,
