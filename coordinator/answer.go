@@ -156,7 +156,7 @@ func (l *leader) wait(w *messages.Wait, reply string) {
 	case l.live[tx] != nil:
 		l.join(tx, l.live[tx], reply)
 	case !known:
-		l.searchHistory(w, reply)
+		l.seek(w, reply)
 	case slices.Contains(l.waiting[tx], reply):
 	case len(l.waiting[tx]) >= maxWaiters:
 		l.answer(reply, tryAgain(tx, fmt.Sprintf("%d callers wait for this transaction already", maxWaiters)))

@@ -163,6 +163,8 @@ func (l *leader) inLeader(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
 	case l.calls <- func() { f(); close(done) }:
+	case <-l.ended:
+		return errNotLeading
 	case <-ctx.Done():
 		return ctx.Err()
 	}

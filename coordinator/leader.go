@@ -47,7 +47,9 @@ type leader struct {
 	clock            *logclock.Clock
 	behind           bool // the log was trimmed beyond what was read
 	scratch          leaderScratch
-	leaving          sync.WaitGroup // what is left to be done for shards that are led no more
+	seekers          map[seeker]struct{} // who waits for a search in the log
+	searches         int                 // that are under way
+	leaving          sync.WaitGroup      // what is left to be done for shards that are led no more
 
 	// What follows is of one leadership; see begin. While there is none the fold has no effects, and nothing comes in.
 
@@ -137,6 +139,7 @@ func newLeader(c *Coordinator, shard int, stream jetstream.Stream) *leader {
 		prepares: make(map[string]string), aborts: c.subjects.Abort(shard), finishes: c.subjects.Finished(shard),
 		history: history{keep: c.cfg.History, keepBytes: c.cfg.historyBytes()},
 		clock:   logclock.New(),
+		seekers: make(map[seeker]struct{}),
 
 		submits:    make(chan *nats.Msg, submitQueue),
 		waits:      make(chan *nats.Msg, submitQueue),

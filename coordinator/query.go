@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/protocol"
-	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -101,110 +99,6 @@ func (l *leader) show(ctx context.Context, req *TxRequest) (*Timeline, error) {
 	return timeline, nil
 }
 
-// searchBefore is how much earlier than an id's time the log is searched: clients' clocks may be ahead by the tolerance.
-const searchBefore = 2 * protocol.AcceptAhead * time.Millisecond
-
-// found is what the log's history has of a transaction.
-type found struct {
-	records []TimelineEntry
-	view    protocol.View
-	known   bool
-	// whole: the history begins before the transaction may have. Else it may have been trimmed in the middle of it, and what is left of it may
-	// tell anything: that its time was up, say, where a vote that came in time is trimmed.
-	whole bool
-	// begin and end are the sequences from which on and up to which the log was read.
-	begin, end uint64
-}
-
-// search reads the log for the records of one transaction, from the time that its id tells to where the log ends now.
-func (l *leader) search(ctx context.Context, tx messages.ID) (found, error) {
-	var f found
-	var fold *protocol.Fold
-	text := []byte(tx.String())
-	err := l.read(ctx, tx.Time().Add(-searchBefore), func(msg jetstream.Msg, meta *jetstream.MsgMetadata) (goOn bool) {
-		if fold == nil {
-			fold = foldFrom(meta)
-			fold.Replay()
-			f.begin = meta.Sequence.Stream
-		}
-		kind, participant := l.subjects.ParseLog(l.shard, msg.Subject())
-		var own []byte // the records of tx alone: nothing else bears on its outcome, but the message's time and the floor (see doubt)
-		for line := range messages.Lines(msg.Data()) {
-			if bytes.Contains(line, text) {
-				own = append(append(own, line...), '\n')
-				f.records = append(f.records, timelineEntry(meta, kind, participant, line))
-			}
-		}
-		if fold.Message(meta.Sequence.Stream, meta.Timestamp.UnixMilli(), kind, participant, own) != nil {
-			return false
-		}
-		f.end = meta.Sequence.Stream
-		f.view, f.known = fold.View(tx)
-		return !f.known || !f.view.Finished // of an unknown one a view says finished
-	})
-	if err != nil || !f.known {
-		return f, err
-	}
-	info, err := l.stream.Info(ctx) // after it was read: it may be trimmed at any time
-	if err != nil {
-		return f, fmt.Errorf("log of shard %d: %w", l.shard, err)
-	}
-	f.whole = f.begin == 1 || info.State.FirstSeq < f.begin
-	return f, nil
-}
-
-// Why what the history has of a transaction does not count.
-const (
-	tooLate = "its prepares came too late to be told from those of one that was forgotten: they do not count, whatever was voted"
-	theRest = "the log's history begins in the middle of it, or shortly before it: what is left does not tell how it ended"
-)
-
-// errBehind is of a leader that has not read yet what a search has found.
-var errBehind = errors.New("the leader has not read all of the log yet")
-
-// counts tells whether what a search has found tells how the transaction ended, whatever the leader knows. What is whole, and neither noted as
-// finished nor aborted, may be prepares that came too late to count: see doubt.
-func (f *found) counts() bool {
-	return f.whole && (f.view.Finished || f.view.Outcome == messages.Aborted) // which late ones are, too
-}
-
-// doubt tells why what a search has found does not count, "" if it does. Prepares that came too late all readers of the log have ignored, for
-// the id is not above their floor, which a search does not know. So a leader that has read as far knows nothing of the transaction, and nobody
-// has noted that it is finished, as is noted of each that has been committed before it is forgotten.
-func (l *leader) doubt(ctx context.Context, tx messages.ID, f found) (why string, err error) {
-	if !f.known || f.counts() {
-		return "", nil
-	}
-	for {
-		var open, behind bool
-		if err := l.whileLeading(ctx, func() {
-			_, open = l.fold.Lookup(tx)
-			behind = l.fold.Sequence() < f.end
-		}); err != nil {
-			return "", err
-		}
-		switch {
-		case open:
-			return "", nil
-		case !behind:
-			return f.ignored(), nil
-		case !streams.Pause(ctx, behindPause):
-			return "", errBehind
-		}
-	}
-}
-
-// ignored is why what was found does not count, of a transaction that a leader does not know who has read as much.
-func (f *found) ignored() string {
-	if !f.whole {
-		return theRest
-	}
-	return tooLate
-}
-
-// behindPause is how long a leader is given that has not read yet what a search has found, before it is asked again.
-const behindPause = 10 * time.Millisecond
-
 // foldFrom is a fold that reads the log from a message on.
 func foldFrom(meta *jetstream.MsgMetadata) *protocol.Fold {
 	return protocol.NewFold(protocol.FoldConfig{}, protocol.Checkpoint{Sequence: meta.Sequence.Stream})
@@ -260,43 +154,6 @@ func (l *leader) read(ctx context.Context, from time.Time, visit func(jetstream.
 			return nil
 		}
 	}
-}
-
-// searchHistory answers one who waits for a transaction that the leader does not know, from the log's history.
-func (l *leader) searchHistory(w *messages.Wait, reply string) {
-	wait, tx := *w, w.Tx
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
-		defer cancel()
-		f, err := l.search(ctx, tx)
-		answer := &messages.Answer{Tx: tx, Outcome: f.view.Outcome, Participant: f.view.Participant, Reason: f.view.Reason,
-			WrongOwner: f.view.WrongOwner, Conflict: f.view.Conflict}
-		switch {
-		case err != nil:
-			answer = tryAgain(tx, err.Error())
-		case !f.known:
-			answer.Error = messages.CodeNotFound
-			answer.Message = "neither the coordinator nor the log's history knows the transaction"
-		}
-		_ = l.inLeader(ctx, func() { // who asked asks again
-			if !l.leading {
-				l.publish(reply, "", messages.AppendAnswer(nil, tryAgain(tx, steppingDown)))
-				return
-			}
-			if _, open := l.fold.Lookup(tx); open { // it came between the question and the search
-				l.wait(&wait, reply)
-				return
-			}
-			switch {
-			case err != nil || !f.known || f.counts():
-			case l.fold.Sequence() < f.end:
-				answer = tryAgain(tx, errBehind.Error())
-			default: // see doubt
-				answer = &messages.Answer{Tx: tx, Error: messages.CodeNotFound, Message: f.ignored()}
-			}
-			l.answer(reply, answer)
-		})
-	}()
 }
 
 // ListRequest asks for a shard's transactions.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/coordinator"
@@ -142,5 +143,88 @@ func TestTheRestOfATransactionTellsNothing(t *testing.T) {
 	var list coordinator.ListResponse
 	if err := ask(t, nc, "tx.list", coordinator.ListRequest{History: true}, &list); err != nil || len(list.Transactions) != 0 {
 		t.Errorf("listed are %+v, %v", list.Transactions, err)
+	}
+}
+
+// After an outage many may ask at once for transactions that ended meanwhile and are forgotten. Each is answered from the log's history, which is
+// not read once for each of them.
+func TestManyAskForWhatIsForgotten(t *testing.T) {
+	nc, js := served(t, "a")
+	subjects := messages.Subjects{}
+	const known, unknown = 60, 180
+	publish := func(subject string, record []byte) uint64 {
+		t.Helper()
+		ack, err := js.Publish(t.Context(), subject, record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ack.Sequence
+	}
+	want := make(map[messages.ID]messages.Answer)
+	var last uint64
+	var newest messages.ID
+	for i := range known {
+		tx := messages.NewID()
+		newest = tx
+		last = publish(subjects.Prepare(0, "a"), messages.AppendPrepare(nil, &messages.Prepare{
+			Tx: tx, Participants: []string{"a"}, Expires: time.Now().Add(time.Minute).UnixMilli(),
+			Operations: []messages.Operation{{Payload: fmt.Appendf(nil, `{"tx":%q}`, messages.NewID())}},
+		}))
+		if i%2 == 0 {
+			vote(t, nc, tx, "a", messages.VoteYes, "")
+			want[tx] = messages.Answer{Tx: tx, Outcome: messages.Committed}
+		} else {
+			vote(t, nc, tx, "a", messages.VoteNo, "sold out")
+			want[tx] = messages.Answer{Tx: tx, Outcome: messages.Aborted, Participant: "a", Reason: "sold out"}
+		}
+		last = publish(subjects.Finished(0), messages.AppendFinished(nil, &messages.Finished{Tx: tx, Through: last + 1}))
+	}
+	for range unknown {
+		tx := messages.NewID()
+		want[tx] = messages.Answer{Tx: tx, Error: messages.CodeNotFound}
+	}
+	bucket, err := js.KeyValue(t.Context(), subjects.CheckpointsBucket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.Put(t.Context(), "0", fmt.Appendf(nil, `{"sequence":%d,"log_time":%d,"floor":%d,"through":%d}`, last+1, time.Now().UnixMilli(), newest.UnixMilli(), last)); err != nil {
+		t.Fatal(err)
+	}
+	start(t, nc, coordinator.Config{})
+	reads, err := nc.SubscribeSync("$JS.API.CONSUMER.CREATE." + subjects.Stream(0) + ".>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers, err := nc.SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waits []byte
+	for tx := range want {
+		waits = append(messages.AppendWait(waits, &messages.Wait{Tx: tx}), '\n')
+	}
+	if err := nc.PublishRequest(subjects.Wait(0), answers.Subject, waits); err != nil {
+		t.Fatal(err)
+	}
+	var decoder messages.Decoder
+	for len(want) > 0 {
+		msg, err := answers.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%d of %d are not answered: %v", len(want), known+unknown, err)
+		}
+		for line := range messages.Lines(msg.Data) {
+			var got messages.Answer
+			if err := decoder.Answer(line, &got); err != nil {
+				t.Fatal(err)
+			}
+			got.Message = ""
+			if w, ok := want[got.Tx]; !ok || got != w {
+				t.Errorf("got %+v, want %+v", got, w)
+			}
+			delete(want, got.Tx)
+		}
+	}
+	if n, _, err := reads.Pending(); err != nil || n == 0 || n > (known+unknown)/10 {
+		t.Errorf("the log was read %d times for %d, want 5 times; %v", n, known+unknown, err)
 	}
 }

@@ -135,6 +135,10 @@ func (l *leader) stepDown() (leave func(context.Context) error) {
 	for id := range l.waiting {
 		l.answerAll(id, tryAgain(id, steppingDown))
 	}
+	for s := range l.seekers {
+		l.answer(s.reply, tryAgain(s.wait.Tx, steppingDown))
+	}
+	clear(l.seekers)
 	l.turnAway(l.submits)
 	l.turnAway(l.waits)
 	discard(l.dones) // they are said again to whoever asks again
