@@ -221,8 +221,15 @@ func (l *leader) searchHistory() {
 		}
 	}
 	l.searches++
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	go func() { // a search does not outlive the leader
+		select {
+		case <-l.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 		defer cancel()
 		all, err := l.searchAll(ctx, txs)
 		_ = l.inLeader(context.Background(), func() { // if it has ended, who asked asks again

@@ -97,6 +97,21 @@ func (s *spy) unanswered() map[assent.ID]int {
 	return txs
 }
 
+// dies waits until the participant has died, at a crash point, of something that it had not answered, and starts it again without one. What it
+// dies of may be an outcome that it had answered, and was told a second time (a rollback, by the decision and by its vote that came later): then
+// nothing has to come again, and it is to die once more.
+func (s *spy) dies(n *node, point string) (lost map[assent.ID]int) {
+	s.c.t.Helper()
+	for {
+		n.proc().await(s.c.t)
+		if lost = s.unanswered(); len(lost) > 0 {
+			n.restart()
+			return lost
+		}
+		n.start(crashAt(point)...)
+	}
+}
+
 // check wants something of what was not answered when the participant died to have been told again, all of it to be answered, and
 // the log to say of every transaction whose outcome it was told that it is finished.
 func (s *spy) check(lost map[assent.ID]int) {
@@ -144,9 +159,7 @@ func TestDonesAreLost(t *testing.T) {
 				c := start(t, setup{bank: args, crash: map[string]string{"bank-a": point}})
 				s := c.spy("bank-a")
 				l := c.load(6)
-				c.banks["bank-a"].proc().await(t)
-				lost := s.unanswered()
-				c.banks["bank-a"].restart()
+				lost := s.dies(c.banks["bank-a"], point)
 				l.more(20)
 				l.stop()
 				s.check(lost)
@@ -164,9 +177,7 @@ func TestDonesOfBucketsAreLost(t *testing.T) {
 			w := startBuckets(t, setup{}, point)
 			s := w.spy("kv")
 			stop := w.appends(6)
-			w.kv.proc().await(t)
-			lost := s.unanswered()
-			w.kv.restart()
+			lost := s.dies(w.kv, point)
 			w.more(20)
 			stop()
 			s.check(lost)
@@ -189,9 +200,7 @@ func TestDonesOfPostgresAreLost(t *testing.T) {
 			b.node.ready()
 			s := c.spy("postgres")
 			l := b.load(6)
-			b.node.proc().await(t)
-			lost := s.unanswered()
-			b.node.restart()
+			lost := s.dies(b.node, point)
 			l.more(20)
 			l.stop()
 			s.check(lost)
