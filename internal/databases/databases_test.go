@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -61,6 +62,23 @@ func count(t testing.TB, db *sql.DB, query string) (n int) {
 	t.Helper()
 	must(t, db.QueryRowContext(t.Context(), query).Scan(&n))
 	return n
+}
+
+// A server that starts removes what looks like temporary tables, so it must not look where another one may have some.
+func TestTemporaryTablesOfOthers(t *testing.T) {
+	shared, err := os.MkdirTemp("", "assent-") //nolint:usetesting // its parent would be for this user only
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(shared)) })
+	must(t, giveTo(shared))
+	t.Setenv("TMPDIR", shared)
+	others := filepath.Join(shared, "#sql-temptable-1-1-1.MAI")
+	must(t, os.WriteFile(others, nil, 0o600))
+	for _, kind := range both {
+		kind.own(t)
+		if _, err := os.Stat(others); err != nil {
+			t.Errorf("%s: %v", kind.driver, err)
+		}
+	}
 }
 
 // What was committed survives every end, and the address stays.

@@ -94,11 +94,18 @@ func (s *Server) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	command.Dir, command.SysProcAttr = s.dir, bound()
+	s.house(command)
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("databases: %s: %w\n%s", command, err, out)
 	}
 	return nil
+}
+
+// house makes sure that a command works in the server's folder only, and does not outlive this process. A MariaDB that starts removes all temporary
+// tables from where it keeps its own, also those that another server has in use, which aborts then.
+func (s *Server) house(command *exec.Cmd) {
+	command.Dir, command.SysProcAttr = s.dir, bound()
+	command.Env = append(command.Environ(), "TMPDIR="+s.dir)
 }
 
 // Start starts a server that was stopped or killed, on its data, and returns when it accepts connections.
@@ -117,7 +124,8 @@ func (s *Server) Start() error {
 		return fmt.Errorf("databases: %w", err)
 	}
 	defer log.Close() //nolint:errcheck // the server writes it, not this
-	command.Dir, command.Stdout, command.Stderr, command.SysProcAttr = s.dir, log, log, bound()
+	command.Stdout, command.Stderr = log, log
+	s.house(command)
 	if s.process, err = run(command); err != nil {
 		return fmt.Errorf("databases: %w", err)
 	}
