@@ -30,13 +30,12 @@ func (b *Branches) Wait(tx messages.ID, reason string) {
 }
 
 // Granted says that a branch which waited has its keys. One that does not wait any more has use for them no more; known tells whether
-// there is any such branch, which gives them up by a LeaveBranch.
+// there is any such branch, which gives them up by a LeaveBranch. No vote follows at once.
 func (b *Branches) Granted(tx messages.ID, now int64) (known bool) {
 	br := b.branches[tx]
 	switch {
 	case br == nil || !br.waiting:
-	case now >= br.patience:
-		b.waitedTooLong(tx, br)
+	case now >= br.patience: // its no is the next Tick's: keys become free when a vote is stored, and who tells of that must not have to store another
 	default:
 		b.ask(tx, br)
 	}

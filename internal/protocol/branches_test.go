@@ -237,6 +237,11 @@ func TestBranchesProperty(t *testing.T) {
 				if known := s.b.Granted(tx, s.now); known != (s.b.branches[tx] != nil) {
 					t.Fatalf("%s is known: %v", tx, known)
 				}
+				for _, step := range s.b.steps { // keys become free when a vote is stored
+					if step.Kind == CastVote {
+						t.Fatalf("%s votes in the middle of the telling of another vote", tx)
+					}
+				}
 			},
 			"guard": func(*rapid.T) { s.b.Guard(s.tx("guard")) },
 			"wound": func(*rapid.T) {

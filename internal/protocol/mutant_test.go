@@ -303,7 +303,12 @@ var mutants = []struct {
 	},
 	{
 		"keys that come too late have the handler asked", "branches_keys.go",
-		"	case now >= br.patience:\n		b.waited", "	case false:\n		b.waited",
+		"case now >= br.patience: // its no", "case false: // its no",
+		"TestBranchesProperty",
+	},
+	{
+		"keys that come too late have the no cast at once", "branches_keys.go",
+		"case now >= br.patience: // its no", "case now >= br.patience:\n		b.waitedTooLong(tx, br) // its no",
 		"TestBranchesProperty",
 	},
 	{
