@@ -101,8 +101,11 @@ func (l *leader) upkeep(ctx context.Context) {
 		}
 		select {
 		case l.calls <- func() {
-			now.taken = l.room.taken - taken
-			l.saving, l.full, l.room = false, now.full(), now
+			l.saving = false
+			if now.limit != 0 { // else it could not be told: what was so stays so
+				now.taken = l.room.taken - taken
+				l.full, l.room = now.full(), now
+			}
 			l.behind = errors.Is(err, protocol.ErrGap)
 			if err == nil && horizon > 0 {
 				l.history.trimmed = horizon

@@ -173,11 +173,15 @@ func (c checkpoints) save(ctx context.Context, shard int, at protocol.Checkpoint
 		if old.Sequence > at.Sequence || (old.Sequence == at.Sequence && old.Through >= at.Through && revision > 0) {
 			return nil
 		}
-		_, err = c.bucket.Update(ctx, strconv.Itoa(shard), data, revision)
+		if revision > 0 {
+			_, err = c.bucket.Update(ctx, strconv.Itoa(shard), data, revision)
+		} else { // there is none; or there is the marker of one that an operator has deleted, which has a revision
+			_, err = c.bucket.Create(ctx, strconv.Itoa(shard), data)
+		}
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
 			return fmt.Errorf("checkpoint of shard %d: %w", shard, err)
 		}
 	}
