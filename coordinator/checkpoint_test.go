@@ -74,3 +74,27 @@ func TestAFullLogStaysFullWhileItSaysNothing(t *testing.T) {
 		}
 	})
 }
+
+// However little time the others get to finish, what is written at the end has its own: a slow log is no failure of who was told to end.
+func TestACheckpointIsLeftWithoutTimeToDrain(t *testing.T) {
+	w := newWorld(t)
+	c, err := New(w.connect(), Config{Name: "first", DrainTimeout: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.openSession, c.route = w.court.open("first"), w.board.route(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	<-c.Ready()
+	if _, revision, err := c.checkpoints.stored(t.Context(), 0); err != nil || revision != 0 {
+		t.Fatalf("the checkpoint before the end: revision %d, %v", revision, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if _, revision, err := c.checkpoints.stored(t.Context(), 0); err != nil || revision == 0 {
+		t.Fatalf("the checkpoint that was left: revision %d, %v", revision, err)
+	}
+}

@@ -40,7 +40,7 @@ type Config struct {
 	// coordinators of a cluster should have the same.
 	Lease time.Duration
 	// DrainTimeout is how long Run waits, after its context ended, for another coordinator to take over, or for open transactions to
-	// be decided when there is no other one; default 5 s.
+	// be decided when there is no other one; default 5 s. What it writes then has 5 s more.
 	DrainTimeout time.Duration
 	// Log receives what an operator should know; nil discards it.
 	Log *logrus.Logger

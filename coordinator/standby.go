@@ -125,6 +125,9 @@ func (l *leader) opened(took time.Duration) {
 	crash.Here("coordinator.shard.opened")
 }
 
+// leavePatience is how long the log may take for what is written when a leadership ends, however little time others get to finish.
+const leavePatience = 5 * time.Second
+
 // stepDown ends a leadership: whoever waits is told to ask elsewhere, and the fold keeps its effects to itself again. What
 // it gives brings the rest to its end: the log gets what was finished, and the next leader a checkpoint.
 func (l *leader) stepDown() (leave func(context.Context) error) {
@@ -151,7 +154,7 @@ func (l *leader) stepDown() (leave func(context.Context) error) {
 	l.settled, l.live, l.waiting, l.aborting, l.presumed = nil, nil, nil, nil, nil
 	l.metrics.follows(l.shard)
 	return func(work context.Context) error {
-		timed, cancel := context.WithTimeout(work, l.cfg.DrainTimeout)
+		timed, cancel := context.WithTimeout(work, leavePatience)
 		defer cancel()
 		crash.Here("coordinator.stepped.down")
 		drained := records.Drain(timed)
