@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/assent-tx/assent/messages"
@@ -97,6 +98,7 @@ func (l *locker) applied(tx messages.ID, told <-chan messages.ID) {
 	if got := receive(l.w, told, "an outcome is applied"); got != tx {
 		l.w.Errorf("applied for %s, want %s", got, tx)
 	}
+	synctest.Wait() // the keys are let go of when the handler has returned
 }
 
 // conflict waits for a no that is held, for a conflict, and gives its reason.
