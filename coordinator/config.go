@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -34,7 +35,7 @@ type Config struct {
 	MaxOpen int
 	// Name identifies this coordinator in logs and reports, and its leases; default "coordinator-" and a random suffix. Each
 	// coordinator needs one of its own. One that has the same again after a crash leads at once what it led, and need not wait
-	// for the leases to run out.
+	// for the leases to run out. At most 64 bytes of UTF-8, as locks.Config.Owner.
 	Name string
 	// Lease is how long a shard may be without a leader, and a second more, when its leader dies; 1 s to 1 h, default 3 s. All
 	// coordinators of a cluster should have the same.
@@ -60,6 +61,9 @@ func (cfg *Config) historyBytes() int64 {
 const maxShards = 256
 
 const defaultLease = 3 * time.Second
+
+// maxName bounds a name, in bytes: it is the owner of the leases.
+const maxName = 64
 
 // maxOpen is the protocol's limit of open transactions in a shard.
 const maxOpen = 65_536
@@ -95,6 +99,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Name == "" {
 		cfg.Name = "coordinator-" + messages.NewID().String()[24:]
+	}
+	if len(cfg.Name) > maxName || !utf8.ValidString(cfg.Name) {
+		return cfg, fmt.Errorf("coordinator: Name %.80q has %d bytes: want at most %d of UTF-8", cfg.Name, len(cfg.Name), maxName)
 	}
 	if cfg.Log == nil {
 		cfg.Log = logrus.New()

@@ -116,7 +116,7 @@ func (c *Coordinator) Run(ctx context.Context) error {
 	defer stopRegistry()
 	defer c.closeSession(ctx)
 	var running sync.WaitGroup
-	errs := make(chan error, len(c.leaders)+3)
+	errs := make(chan error, len(c.leaders)+3) // all parts, and the API
 	run := func(f func() error) {
 		running.Go(func() {
 			err := f()
@@ -142,14 +142,23 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		stopAPI()
 	}
 	stopRouting()
+	errs <- err
 	close(errs)
-	for part := range errs {
-		err = errors.Join(err, part)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err := failureOf(errs); err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	return nil
+}
+
+// failureOf is why the parts have ended. That one was cancelled, by the failure of another or because it was asked to end, is no
+// reason, and must not hide one.
+func failureOf(parts <-chan error) (failure error) {
+	for err := range parts {
+		if !errors.Is(err, context.Canceled) {
+			failure = errors.Join(failure, err)
+		}
+	}
+	return failure
 }
 
 func (c *Coordinator) openStorage(ctx context.Context) ([]jetstream.Stream, error) {

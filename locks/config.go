@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"time"
+	"unicode/utf8"
 
 	"github.com/sirupsen/logrus"
 )
@@ -24,7 +25,7 @@ type Config struct {
 	// TTL is how long a session lives without a renewal, 1 s to 1 h; default 10 s. It is how long a lock stays held when its
 	// holder dies, and how long a holder can be cut off from NATS without losing its locks.
 	TTL time.Duration
-	// Owner says who takes locks, to people who look at them; at most 64 bytes; default host:pid.
+	// Owner says who takes locks, to people who look at them; at most 64 bytes of UTF-8; default host:pid.
 	Owner string
 	// Log receives what an operator should know; nil discards it.
 	Log *logrus.Logger
@@ -66,12 +67,23 @@ func (cfg Config) withDefaults() (Config, error) {
 		}
 		cfg.Owner = fmt.Sprintf("%.48s:%d", host, os.Getpid())
 	}
-	if len(cfg.Owner) > maxOwner {
-		return cfg, fmt.Errorf("locks: %w: Owner has %d bytes, at most %d are allowed", ErrInvalid, len(cfg.Owner), maxOwner)
+	if err := checkOwner(cfg.Owner); err != nil {
+		return cfg, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = logrus.New()
 		cfg.Log.SetOutput(io.Discard)
 	}
 	return cfg, nil
+}
+
+// checkOwner refuses what is too long, and what would be stored as another text: a session knows its record again by its owner.
+func checkOwner(owner string) error {
+	switch {
+	case len(owner) > maxOwner:
+		return fmt.Errorf("locks: %w: Owner has %d bytes, at most %d are allowed", ErrInvalid, len(owner), maxOwner)
+	case !utf8.ValidString(owner):
+		return fmt.Errorf("locks: %w: Owner %q is not UTF-8", ErrInvalid, owner)
+	}
+	return nil
 }

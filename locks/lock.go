@@ -53,7 +53,7 @@ func Wait(d time.Duration) Option {
 	return func(w *wish) { w.limited, w.limit, w.try = true, d, d <= 0 }
 }
 
-// Owner says who holds or waits, in place of Config.Owner; at most 64 bytes.
+// Owner says who holds or waits, in place of Config.Owner; at most 64 bytes of UTF-8.
 func Owner(text string) Option { return func(w *wish) { w.owner = text } }
 
 // OnQueue has f called when the call has to wait, and when its place in the queue changes, as far as that becomes known; from
@@ -160,8 +160,8 @@ func (s *Session) check(w *wish) error {
 	if w.owner == "" {
 		w.owner = s.cfg.Owner
 	}
-	if len(w.owner) > maxOwner {
-		return fmt.Errorf("locks: %w: Owner has %d bytes, at most %d are allowed", ErrInvalid, len(w.owner), maxOwner)
+	if err := checkOwner(w.owner); err != nil {
+		return err
 	}
 	if w.shared && w.kind != KindLock {
 		return fmt.Errorf("locks: %w: the %s %q: only locks are shared", ErrInvalid, w.kind, w.key)
@@ -241,6 +241,8 @@ func (e *entry) refused(w *wish, end *agent.Ended) error {
 		return e.held(w, &end.Record)
 	case agent.Permits:
 		return fmt.Errorf("locks: %w: the %s %q is in use with %d permits, and wanted with %d", ErrConflict, w.kind, w.key, end.Record.Permits, w.permits)
+	case agent.Forced, agent.Gone: // it was taken, and taken away before anybody had looked
+		return fmt.Errorf("locks: the %s %q: %w", w.kind, w.key, lostFor(end.Why))
 	default:
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -543,6 +543,7 @@ func TestBadInput(t *testing.T) {
 	_, bad["a key of several"] = s.LockAll(t.Context(), []locks.Want{{Key: "a"}, {Key: " "}})
 	_, bad["Shared for several"] = s.LockAll(t.Context(), []locks.Want{{Key: "a"}}, locks.Shared())
 	_, bad["a long owner"] = s.Lock(t.Context(), "a", locks.Owner(strings.Repeat("o", 65)))
+	_, bad["an owner that is no text"] = s.Lock(t.Context(), "a", locks.Owner("o\xff"))
 	_, bad["no permits"] = s.Semaphore("a", 0)
 	_, bad["many permits"] = s.Semaphore("a", 1001)
 	m, _ := s.Semaphore("a", 1)
@@ -550,6 +551,7 @@ func TestBadInput(t *testing.T) {
 	for name, cfg := range map[string]locks.Config{
 		"a TTL under a second": {TTL: 999 * time.Millisecond}, "a negative TTL": {TTL: -1}, "a TTL of a day": {TTL: 24 * time.Hour},
 		"two replicas": {Replicas: 2}, "many streams": {Streams: 65}, "a bucket's name": {Bucket: "a.b"}, "a configured owner": {Owner: strings.Repeat("o", 65)},
+		"a configured owner that is no text": {Owner: "o\xff"}, // it would not know its own record again, should an acknowledgement be lost
 	} {
 		_, bad[name] = locks.Open(t.Context(), c.connect(), cfg)
 	}

@@ -4,11 +4,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -207,7 +211,24 @@ func (s *serving) coordinatorName() string {
 	if err != nil {
 		return ""
 	}
-	return host + "-" + filepath.Base(s.report.Data)
+	return bounded(host+"-"+filepath.Base(s.report.Data), maxCoordinatorName)
+}
+
+// maxCoordinatorName is coordinator.Config's bound of a name, in bytes. Names of hosts and directories alone have up to 64 and 255.
+const maxCoordinatorName = 64
+
+// bounded is a name as it is, if it is UTF-8 and not too long, and else one that is as different from others.
+func bounded(name string, limit int) string {
+	if len(name) <= limit && utf8.ValidString(name) {
+		return name
+	}
+	hash := sha256.Sum256([]byte(name))
+	plain := strings.ToValidUTF8(name, "")
+	end := min(len(plain), limit-1-2*4)
+	for !utf8.ValidString(plain[:end]) {
+		end--
+	}
+	return plain[:end] + "-" + hex.EncodeToString(hash[:4])
 }
 
 // explain says what to do about a coordinator that cannot run.
