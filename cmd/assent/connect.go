@@ -152,6 +152,8 @@ func explainConnect(servers string, err error) error {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked):
 		return &codedError{"unauthorized", fmt.Errorf("the NATS server at %s refuses the credentials: give --creds, --token-file or --context: %w", servers, err)}
+	case errors.As(err, new(*url.Error)): // its text has the URL, or parts of it, and with them a password perhaps
+		return &codedError{"no_server", fmt.Errorf("no NATS server at %s: what is special in a user, a password or a host has to be percent-encoded, and a port is a number", servers)}
 	default:
 		return &codedError{"no_server", fmt.Errorf("no NATS server at %s: start one with `assent serve`, or name one with --server: %w", servers, err)}
 	}

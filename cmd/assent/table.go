@@ -19,7 +19,7 @@ func newTable(out io.Writer, columns ...string) *table {
 	return t
 }
 
-// row prints cells; an empty one as a dash, so that columns can be counted.
+// row prints cells; an empty one as a dash, and what others wrote in several lines in one, so that rows and columns can be counted.
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {
 		if cell == "" {
@@ -28,10 +28,12 @@ func (t *table) row(cells ...string) {
 		if i > 0 {
 			fmt.Fprint(t.w, "\t")
 		}
-		fmt.Fprint(t.w, plain(cell))
+		fmt.Fprint(t.w, oneLine.Replace(plain(cell)))
 	}
 	fmt.Fprintln(t.w)
 }
+
+var oneLine = strings.NewReplacer("\n", " ", "\t", " ")
 
 func (t *table) flush() { _ = t.w.Flush() } // standard output: there is nobody left to tell
 
