@@ -42,6 +42,7 @@ func (c *checker) cycles() {
 	s.in(c.graph.connected(data, suspects, within), 0, "")
 	s.in(c.graph.connected(data|process, suspects, within), process, Process)
 	s.in(whole, process|realtime, Realtime)
+	s.ensure(suspects, within)
 }
 
 // search is the search for cycles.

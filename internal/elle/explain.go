@@ -43,7 +43,7 @@ func (h *History) relevant(tx int32, edges ...edge) (parts []string) {
 		if !slices.ContainsFunc(edges, func(e edge) bool { return e.kind&data != 0 && e.key == o.key }) {
 			continue
 		}
-		if text := h.describeOperation(o); o.kind != opRead || len(text) < 40 {
+		if text := h.describeOperation(o); o.kind != opRead || len(text) < 40 || len(o.list) < 2 {
 			parts = append(parts, text)
 		} else {
 			parts = append(parts, fmt.Sprintf("read %s = [%d … %d]", h.keys[o.key], o.list[0], o.list[len(o.list)-1]))
