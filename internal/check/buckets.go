@@ -24,7 +24,10 @@ type buckets struct {
 	names  []string
 }
 
-// openBuckets makes the buckets.
+// ours is what the buckets are called, so that nobody else's is taken for one, and deleted.
+const ours = "Assent: lists of assent check"
+
+// openBuckets makes the buckets, or takes those that a check before has left, which was interrupted: its keys are others.
 func openBuckets(ctx context.Context, cfg *Config, client *assent.Client, nc *nats.Conn) (*buckets, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -33,7 +36,7 @@ func openBuckets(ctx context.Context, cfg *Config, client *assent.Client, nc *na
 	b := &buckets{}
 	for i := range cfg.Participants {
 		name := cfg.participant(i)
-		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name}); err != nil {
+		if _, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, Description: ours}); err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", name, err)
 		}
 		b.names = append(b.names, name)

@@ -4,6 +4,7 @@ package check
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -61,6 +62,10 @@ type Config struct {
 	Progress func(step string, done float64)
 	Event    func(text string)
 
+	// own ends the names of keys. In a running cluster transactions may be open of a check before, which was interrupted: what they still do to
+	// their keys must not be seen in those of this one.
+	own string
+
 	brief bool // for tests: no fault lasts longer than a second
 }
 
@@ -106,6 +111,9 @@ func (cfg *Config) setDefaults() {
 	cfg.Name = cmp.Or(cfg.Name, "check")
 	if cfg.Faults == nil {
 		cfg.Faults = cfg.possible()
+	}
+	if cfg.Connect != nil && cfg.own == "" {
+		cfg.own = "-" + rand.Text()[:8]
 	}
 	if cfg.Progress == nil {
 		cfg.Progress = func(string, float64) {}

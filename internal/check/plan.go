@@ -56,7 +56,7 @@ func (p *appendPlanner) fresh() int {
 	return p.keys
 }
 
-func listName(key int) string { return fmt.Sprint("list-", key) }
+func (cfg *Config) listName(key int) string { return fmt.Sprint("list-", key, cfg.own) }
 
 func (p *appendPlanner) place(key string) (at int) {
 	if _, err := fmt.Sscanf(key, "list-%d", &at); err != nil {
@@ -75,12 +75,12 @@ func (p *appendPlanner) next(r *rand.Rand) []elle.Operation {
 	for i := range ops {
 		s := &p.slots[r.IntN(len(p.slots))]
 		if r.IntN(2) == 0 {
-			ops[i] = elle.Operation{Op: elle.Read, Key: listName(s.key)}
+			ops[i] = elle.Operation{Op: elle.Read, Key: p.cfg.listName(s.key)}
 			continue
 		}
 		s.appends++
 		value := s.appends
-		ops[i] = elle.Operation{Op: elle.Append, Key: listName(s.key), Value: &value}
+		ops[i] = elle.Operation{Op: elle.Append, Key: p.cfg.listName(s.key), Value: &value}
 		if s.appends >= int64(p.cfg.Appends) {
 			*s = slot{key: p.fresh()}
 		}
@@ -98,7 +98,7 @@ func (p *appendPlanner) last() (all [][]elle.Operation) {
 		if (key-1)%readAtOnce == 0 {
 			all = append(all, nil)
 		}
-		all[len(all)-1] = append(all[len(all)-1], elle.Operation{Op: elle.Read, Key: listName(key)})
+		all[len(all)-1] = append(all[len(all)-1], elle.Operation{Op: elle.Read, Key: p.cfg.listName(key)})
 	}
 	return all
 }
@@ -113,7 +113,7 @@ func (p *bankPlanner) start() *elle.Event {
 	return &elle.Event{Type: elle.Start, Workload: Bank, Accounts: p.cfg.Keys, Total: int64(opening * p.cfg.Keys)}
 }
 
-func accountName(i int) string { return fmt.Sprint("account-", i) }
+func (cfg *Config) accountName(i int) string { return fmt.Sprint("account-", i, cfg.own) }
 
 func (p *bankPlanner) place(key string) (at int) {
 	if _, err := fmt.Sscanf(key, "account-%d", &at); err != nil {
@@ -131,8 +131,8 @@ func (p *bankPlanner) next(r *rand.Rand) []elle.Operation {
 	amount := 1 + r.Int64N(opening/2)
 	taken := -amount
 	return []elle.Operation{
-		{Op: elle.Add, Key: accountName(from), Value: &taken},
-		{Op: elle.Add, Key: accountName(to), Value: &amount},
+		{Op: elle.Add, Key: p.cfg.accountName(from), Value: &taken},
+		{Op: elle.Add, Key: p.cfg.accountName(to), Value: &amount},
 	}
 }
 
@@ -140,7 +140,7 @@ func (p *bankPlanner) next(r *rand.Rand) []elle.Operation {
 func (p *bankPlanner) statement() []elle.Operation {
 	ops := make([]elle.Operation, p.cfg.Keys)
 	for i := range ops {
-		ops[i] = elle.Operation{Op: elle.Balance, Key: accountName(i)}
+		ops[i] = elle.Operation{Op: elle.Balance, Key: p.cfg.accountName(i)}
 	}
 	return ops
 }
