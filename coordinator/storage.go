@@ -107,40 +107,55 @@ func openBucket(ctx context.Context, js jetstream.JetStream, name, description, 
 type checkpoints struct{ bucket jetstream.KeyValue }
 
 // load reads where to start a shard's log, and holds it against what the stream still has.
+//
+// What it reads may be of the past: a leader of the bucket's stream that was paused, and deposed meanwhile, answers until it hears of that. An
+// old checkpoint is as good a start as the one of today, as long as the log has all that follows it; if it has not, whoever reads the log meets
+// a gap, and comes back here. But one that lies before what the log has, or none though the log was trimmed, must not be believed for being
+// read: it is stored again in its own place, which takes a majority. That is refused if there is another one by now. Whoever dies after it
+// leaves a checkpoint by which the next one starts, or refuses to, as this one would have.
 func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
-	from, revision, err := c.stored(ctx, shard)
-	if err != nil {
-		return from, err
-	}
-	info, err := stream.Info(ctx)
-	if err != nil {
-		return from, fmt.Errorf("log of shard %d: %w", shard, err)
-	}
-	if from.Sequence < info.State.FirstSeq { // a leader may have left a later one and trimmed the log in between
-		later, changed, err := c.stored(ctx, shard)
+	for {
+		stored, revision, err := c.stored(ctx, shard)
 		if err != nil {
-			return from, err
+			return stored, err
 		}
-		if changed != revision && later.Sequence >= info.State.FirstSeq {
-			return later, nil
+		info, err := stream.Info(ctx)
+		if err != nil {
+			return stored, fmt.Errorf("log of shard %d: %w", shard, err)
 		}
+		from, lost := start(stored, shard, info)
+		if first := info.State.FirstSeq; stored.Sequence >= first || first <= 1 || from.Sequence == 0 {
+			return from, lost
+		}
+		proven, err := c.replace(ctx, shard, from, revision)
+		if err != nil || proven {
+			return from, errors.Join(err, lost)
+		}
+		wait(ctx, proofPause)
 	}
-	if from.Sequence > info.State.LastSeq+1 {
+}
+
+// proofPause is how long the bucket has to come to itself before it is read again.
+const proofPause = 100 * time.Millisecond
+
+// start is where a log is read from, by the checkpoint that is stored (of sequence 0 if there is none) and its stream.
+func start(from protocol.Checkpoint, shard int, info *jetstream.StreamInfo) (protocol.Checkpoint, error) {
+	state := &info.State
+	switch first := state.FirstSeq; {
+	case from.Sequence > state.LastSeq+1:
 		return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s ends at %d",
-			ErrLogLost, shard, from.Sequence, info.Config.Name, info.State.LastSeq)
+			ErrLogLost, shard, from.Sequence, info.Config.Name, state.LastSeq)
+	case from.Sequence >= first:
+		return from, nil
+	case from.Sequence > 0 || first > 1 && state.Msgs == 0:
+		return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s begins at %d: it was purged by somebody else",
+			ErrLogLost, shard, from.Sequence, info.Config.Name, first)
+	case first > 1:
+		// The log was trimmed and its checkpoint is gone: nobody knows which ids came before, so none as old is taken. What
+		// the log has is believed: what was decided in it must not be forgotten.
+		from.Floor, from.Through = state.FirstTime.UnixMilli(), state.LastSeq
 	}
-	if first := info.State.FirstSeq; from.Sequence < first {
-		if from.Sequence > 0 || first > 1 && info.State.Msgs == 0 {
-			return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s begins at %d: it was purged by somebody else",
-				ErrLogLost, shard, from.Sequence, info.Config.Name, first)
-		}
-		from.Sequence = first
-		if first > 1 {
-			// The log was trimmed and its checkpoint is gone: nobody knows which ids came before, so none as old is taken. What
-			// the log has is believed: what was decided in it must not be forgotten.
-			from.Floor, from.Through = info.State.FirstTime.UnixMilli(), info.State.LastSeq
-		}
-	}
+	from.Sequence = state.FirstSeq
 	return from, nil
 }
 
@@ -161,10 +176,6 @@ func (c checkpoints) stored(ctx context.Context, shard int) (at protocol.Checkpo
 
 // save stores a checkpoint unless one as late is stored already; another leader may have been quicker.
 func (c checkpoints) save(ctx context.Context, shard int, at protocol.Checkpoint) error {
-	data, err := json.Marshal(at)
-	if err != nil {
-		return err
-	}
 	for {
 		old, revision, err := c.stored(ctx, shard)
 		if err != nil {
@@ -173,16 +184,30 @@ func (c checkpoints) save(ctx context.Context, shard int, at protocol.Checkpoint
 		if old.Sequence > at.Sequence || (old.Sequence == at.Sequence && old.Through >= at.Through && revision > 0) {
 			return nil
 		}
-		if revision > 0 {
-			_, err = c.bucket.Update(ctx, strconv.Itoa(shard), data, revision)
-		} else { // there is none; or there is the marker of one that an operator has deleted, which has a revision
-			_, err = c.bucket.Create(ctx, strconv.Itoa(shard), data)
+		if saved, err := c.replace(ctx, shard, at, revision); saved || err != nil {
+			return err
 		}
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
-			return fmt.Errorf("checkpoint of shard %d: %w", shard, err)
-		}
+	}
+}
+
+// replace stores a checkpoint in place of the one of a revision, or of none (0); false when that is not what is there.
+func (c checkpoints) replace(ctx context.Context, shard int, at protocol.Checkpoint, revision uint64) (bool, error) {
+	data, err := json.Marshal(at)
+	if err != nil {
+		return false, err
+	}
+	if revision > 0 {
+		_, err = c.bucket.Update(ctx, strconv.Itoa(shard), data, revision)
+	} else {
+		_, err = c.bucket.Create(ctx, strconv.Itoa(shard), data) // also over the marker that a deleted one has left, which has a revision
+	}
+	switch refusal := new(jetstream.APIError); {
+	case err == nil:
+		return true, nil
+	case errors.As(err, &refusal) && (refusal.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		refusal.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant): // the second, at three replicas: also a write in flight
+		return false, nil
+	default:
+		return false, fmt.Errorf("checkpoint of shard %d: %w", shard, err)
 	}
 }
