@@ -16,6 +16,11 @@ func (w *universe) leaderSteps(i int, yield emit) {
 		n := w.next()
 		n.startLeader(i)
 		yield(step{verb: "a leader starts", who: i}, n)
+		for end := max(w.checkpoint.Sequence, 1) - 1; w.scope.past && end < uint64(len(w.log)); end++ {
+			n := w.next()
+			n.startLeaderAt(i, end)
+			yield(step{verb: "a leader starts, and is told an end of the log of before", who: i, what: int(end)}, n)
+		}
 		return
 	}
 	l := w.leaders[i]
@@ -68,7 +73,10 @@ func (w *universe) at(i int) uint64 {
 }
 
 // startLeader reads the checkpoint, replays the log from there to its end, and acts on what is open then.
-func (w *universe) startLeader(i int) {
+func (w *universe) startLeader(i int) { w.startLeaderAt(i, uint64(len(w.log))) }
+
+// startLeaderAt is startLeader with what it takes for the end: the stream's leader of before may have told it.
+func (w *universe) startLeaderAt(i int, end uint64) {
 	from := w.checkpoint
 	if w.scope.rule == noReplay {
 		from.Sequence = uint64(len(w.log)) + 1
@@ -85,7 +93,7 @@ func (w *universe) startLeader(i int) {
 		w.breaks("leader %d starts at sequence %d, and the log begins after %d", i, from.Sequence, w.trimmed)
 	}
 	l.fold.Replay()
-	for sequence := l.fold.Sequence() + 1; sequence <= uint64(len(w.log)); sequence++ {
+	for sequence := l.fold.Sequence() + 1; sequence <= end; sequence++ {
 		if err := w.feed(l, sequence); err != nil {
 			w.breaks("leader %d replays: %v", i, err)
 		}

@@ -51,6 +51,8 @@ type scope struct {
 	timeout, window int64
 	// noInDoubt: the first participant's handler cannot list what it holds prepared when an instance starts.
 	noInDoubt bool
+	// past: a leader that starts may be told an end of the log of before.
+	past bool
 	// begin, when there is one, leads from the beginning to where the exploration starts.
 	begin func(*universe)
 	// rule changes the model, to show that the exploration finds what it is for.
