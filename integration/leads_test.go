@@ -139,7 +139,7 @@ func (c *cluster) coordinators(names []string, args ...string) map[string]*node 
 type probe struct {
 	c       *cluster
 	workers sync.WaitGroup
-	stop    chan struct{}
+	stop    func()
 	mu      sync.Mutex
 	took    []span
 }
@@ -150,12 +150,14 @@ type span struct {
 }
 
 func (c *cluster) probe(workers int) *probe {
-	p := &probe{c: c, stop: make(chan struct{})}
+	stopped := make(chan struct{})
+	p := &probe{c: c, stop: sync.OnceFunc(func() { close(stopped) })}
+	c.endWithTest(&p.workers, p.stop)
 	for i := range workers {
 		p.workers.Go(func() {
 			for {
 				select {
-				case <-p.stop:
+				case <-stopped:
 					return
 				default:
 				}
@@ -191,7 +193,7 @@ func (p *probe) more(n int) {
 
 // end stops the transfers and gives them.
 func (p *probe) end() []span {
-	close(p.stop)
+	p.stop()
 	p.workers.Wait()
 	return p.took
 }

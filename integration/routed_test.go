@@ -186,6 +186,7 @@ type routedLoad struct {
 
 func (w *routed) routedLoad(workers int) *routedLoad {
 	l := &routedLoad{w: w}
+	w.endWithTest(&l.workers, func() { l.stopped.Store(true) })
 	for i := range workers {
 		r := rand.New(rand.NewPCG(w.seed, uint64(i)+1))
 		l.workers.Go(func() {

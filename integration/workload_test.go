@@ -140,6 +140,18 @@ func (c *cluster) want(outcome assent.Outcome, o order) *entry {
 	return e
 }
 
+// endWithTest stops workers of a test that fails before it has stopped them. They would go on without a client, beside the other tests, and
+// tell of that when theirs is over.
+func (c *cluster) endWithTest(workers *sync.WaitGroup, stop func()) {
+	c.t.Cleanup(func() {
+		stop()
+		if c.t.Failed() {
+			c.client.Close() // nobody wants to know how what is under way ends
+		}
+		workers.Wait()
+	})
+}
+
 // load is transfers that go on until stop.
 type load struct {
 	c       *cluster
@@ -159,6 +171,7 @@ func (c *cluster) load(workers int) *load {
 // busy has several clients at once do one transfer after the other, each what is made for its number.
 func (c *cluster) busy(workers int, transfer func(i int) func()) *load {
 	l := &load{c: c}
+	c.endWithTest(&l.workers, func() { l.stopped.Store(true) })
 	for i := range workers {
 		do := transfer(i)
 		l.workers.Go(func() {
