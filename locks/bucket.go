@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -55,6 +56,8 @@ type bucket struct {
 	js           jetstream.JetStream
 	streams      []jetstream.Stream
 	incarnations []uint64
+	// newest are the greatest sequences that were acknowledged, by stream.
+	newest []*atomic.Uint64
 }
 
 var (
@@ -119,6 +122,7 @@ func openBucket(ctx context.Context, nc *nats.Conn, cfg *Config, create bool) (*
 func (b *bucket) add(stream jetstream.Stream) {
 	b.streams = append(b.streams, stream)
 	b.incarnations = append(b.incarnations, uint64(stream.CachedInfo().Created.UnixNano()))
+	b.newest = append(b.newest, new(atomic.Uint64))
 }
 
 func (b *bucket) streamName(i int) string { return fmt.Sprintf("KV_%s-%d", b.name, i) }
@@ -200,6 +204,7 @@ func (b *bucket) inbox(session string) string { return "assent.locks." + b.name 
 var (
 	errConflict = errors.New("the record has another revision")
 	errUnknown  = errors.New("not acknowledged") // it may be stored, or be stored yet
+	errRemade   = fmt.Errorf("%w: the stream was deleted and made again", ErrLost)
 )
 
 // The codes with which JetStream refuses a write for its revision. The second comes from a replicated stream that has
@@ -210,12 +215,14 @@ const (
 )
 
 // swap stores a message if the revision of its subject is the expected one (0: there is none), and gives the new one. The
-// error is an errConflict (with unproven set when it is of the second kind), an errUnknown, or a refusal for good.
+// error is an errConflict (with unproven set when it is of the second kind), an errUnknown, an errRemade for what was stored in another stream of that
+// name, or a refusal for good.
 func (b *bucket) swap(ctx context.Context, at place, msg *nats.Msg, expected uint64) (revision uint64, unproven bool, err error) {
 	msg.Subject = at.subject
+	before := b.newest[at.stream].Load()
 	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequencePerSubject(expected), jetstream.WithRetryAttempts(0))
 	if err == nil {
-		return ack.Sequence, false, nil
+		return ack.Sequence, false, b.acknowledged(at.stream, ack.Sequence, before)
 	}
 	var refusal *jetstream.APIError
 	switch {
@@ -230,6 +237,18 @@ func (b *bucket) swap(ctx context.Context, at place, msg *nats.Msg, expected uin
 	default:
 		return 0, false, fmt.Errorf("%w: %w", errUnknown, err)
 	}
+}
+
+// acknowledged notes the sequence of a write that was sent when another one was the newest that was known. In one stream it is greater; where it is not,
+// the stream is another one, whose sequences make no tokens for what was opened before.
+func (b *bucket) acknowledged(stream int, sequence, before uint64) error {
+	if sequence <= before {
+		return fmt.Errorf("locks: stream %s: %w", b.streamName(stream), errRemade)
+	}
+	newest := b.newest[stream]
+	for known := newest.Load(); known < sequence && !newest.CompareAndSwap(known, sequence); known = newest.Load() {
+	}
+	return nil
 }
 
 // noRoom tells whether a refusal is for want of room.

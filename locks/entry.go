@@ -155,6 +155,10 @@ func (e *entry) write(w *agent.Write) {
 
 // wrote tells the agent what came of its write.
 func (e *entry) wrote(revision uint64, err error) {
+	if errors.Is(err, errRemade) { // what it took there is freed by those who want it: this session is not in that bucket
+		e.s.end(err)
+		return
+	}
 	e.do(func(a *agent.Agent, now int64) []agent.Effect {
 		switch {
 		case err == nil:

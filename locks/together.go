@@ -73,9 +73,9 @@ func (b *bucket) batches(stream int) bool {
 }
 
 // putBatch stores several records at once, each under the condition of its own, and gives the last one's revision. refused:
-// the server says that nothing was stored. Otherwise an error is an errUnknown.
+// the server says that nothing was stored. Otherwise an error is an errUnknown, or an errRemade.
 func (b *bucket) putBatch(ctx context.Context, stream int, batch []pendingWrite) (last uint64, refused bool, err error) {
-	id := newID()
+	id, before := newID(), b.newest[stream].Load()
 	var reply *nats.Msg
 	for i, p := range batch {
 		msg := recordMessage(&p.w.Record)
@@ -100,5 +100,11 @@ func (b *bucket) putBatch(ctx context.Context, stream int, batch []pendingWrite)
 	if err := json.Unmarshal(reply.Data, &ack); err != nil {
 		return 0, false, fmt.Errorf("%w: stream %s: %w", errUnknown, b.streamName(stream), err)
 	}
-	return ack.Sequence, ack.Error != nil, nil
+	if ack.Error != nil {
+		return 0, true, nil
+	}
+	if err := b.acknowledged(stream, ack.Sequence-uint64(len(batch)-1), before); err != nil {
+		return 0, false, err
+	}
+	return ack.Sequence, false, b.acknowledged(stream, ack.Sequence, before)
 }

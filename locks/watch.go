@@ -317,7 +317,10 @@ func (s *Session) endOther(ctx context.Context, at place, revision uint64) bool 
 	ctx, cancel := context.WithTimeout(ctx, s.request())
 	defer cancel()
 	_, _, err := s.bucket.swap(ctx, at, tombstone(nil, endedFor), revision)
-	if err != nil && !errors.Is(err, errConflict) {
+	switch {
+	case errors.Is(err, errRemade):
+		s.end(err)
+	case err != nil && !errors.Is(err, errConflict):
 		s.log.WithError(err).Debug("ending a session that is not renewed; trying again")
 	}
 	return err == nil
