@@ -48,7 +48,8 @@ type AbortedError struct {
 	Attempt ID
 	// Participant refused; "" when none did.
 	Participant string
-	// Reason is the participant's, or "timeout", or what an operator gave.
+	// Reason is the participant's, or what an operator gave, or begins with "timeout", which names who has not voted if the
+	// coordinator knows: "timeout: no vote of bank-a, bank-b".
 	Reason string
 	// WrongOwner is the epoch of Participant's ring, if it refused because a key has moved and the transaction is not tried
 	// again: it is too old, or names its participants itself.

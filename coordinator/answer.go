@@ -5,6 +5,7 @@ package coordinator
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -27,11 +28,30 @@ func (l *leader) answer(reply string, a *messages.Answer) {
 }
 
 // answerOf is the answer that tells how a transaction was decided.
-func answerOf(tx messages.ID, v *protocol.Verdict) *messages.Answer {
+func (l *leader) answerOf(tx messages.ID, v *protocol.Verdict) *messages.Answer {
 	return &messages.Answer{
-		Tx: tx, Outcome: v.Outcome, Participant: v.Participant, Reason: v.Reason, WrongOwner: v.WrongOwner,
+		Tx: tx, Outcome: v.Outcome, Participant: v.Participant, Reason: l.reason(tx, v), WrongOwner: v.WrongOwner,
 		Conflict: v.Conflict,
 	}
+}
+
+// reason is why a transaction was aborted, for people: of one whose time was up also who has not voted, as long as that is
+// known, which is while it is open. (Who is down owes a done, and keeps it open.)
+func (l *leader) reason(tx messages.ID, v *protocol.Verdict) string {
+	if v.Reason != protocol.ReasonTimeout || v.Participant != "" {
+		return v.Reason
+	}
+	view, _ := l.fold.View(tx)
+	var silent []string
+	for _, b := range view.Branches {
+		if b.Vote == 0 {
+			silent = append(silent, b.Participant)
+		}
+	}
+	if len(silent) == 0 {
+		return v.Reason
+	}
+	return v.Reason + ": no vote of " + strings.Join(silent, ", ")
 }
 
 // answerAll answers everyone who waits for a transaction, which is live no more.
@@ -150,7 +170,7 @@ func (l *leader) wait(w *messages.Wait, reply string) {
 	verdict, known := l.fold.Lookup(tx)
 	switch {
 	case verdict.Outcome != messages.Undecided:
-		l.answer(reply, answerOf(tx, &verdict))
+		l.answer(reply, l.answerOf(tx, &verdict))
 	case w.Now && (known || l.live[tx] != nil):
 		l.answer(reply, &messages.Answer{Tx: tx, Error: messages.CodeUndecided, Message: "the transaction is open"})
 	case l.live[tx] != nil:

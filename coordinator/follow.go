@@ -154,8 +154,7 @@ func (l *leader) onDecided(e *protocol.Effect) {
 	if l.cfg.Log.IsLevelEnabled(logrus.DebugLevel) {
 		l.log.WithFields(logrus.Fields{"tx": e.Tx, "outcome": e.Outcome, "participant": e.Participant, "reason": e.Reason}).Debug("decided")
 	}
-	l.answerAll(e.Tx, &messages.Answer{
-		Tx: e.Tx, Outcome: e.Outcome, Participant: e.Participant, Reason: e.Reason, WrongOwner: e.WrongOwner,
-		Conflict: e.Conflict,
-	})
+	l.answerAll(e.Tx, l.answerOf(e.Tx, &protocol.Verdict{
+		Outcome: e.Outcome, Participant: e.Participant, Reason: e.Reason, WrongOwner: e.WrongOwner, Conflict: e.Conflict,
+	}))
 }

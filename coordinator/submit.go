@@ -66,7 +66,7 @@ func (l *leader) submit(line []byte, reply string) {
 	}
 	verdict, known := l.fold.Lookup(sub.Tx)
 	if verdict.Outcome != messages.Undecided {
-		l.answer(reply, answerOf(sub.Tx, &verdict))
+		l.answer(reply, l.answerOf(sub.Tx, &verdict))
 		return
 	}
 	if !known {
