@@ -298,7 +298,7 @@ func (c *Client) countShards(ctx context.Context) (int, error) {
 		}
 		select {
 		case <-ctx.Done(): // nothing was submitted: this is no unknown outcome
-			return 0, fmt.Errorf("%w: %w", ErrNoCoordinator, err)
+			return 0, fmt.Errorf("%w on %s: start one with `assent serve`, or give its Prefix: %w", ErrNoCoordinator, c.subjects.API("info"), err)
 		case <-c.closing:
 			return 0, ErrClosed
 		case <-time.After(jitter(pause)):

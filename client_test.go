@@ -290,6 +290,8 @@ func TestNoCoordinator(t *testing.T) {
 	tx.Enlist("p", 1)
 	if err := tx.Commit(short); !errors.Is(err, assent.ErrNoCoordinator) || errors.Is(err, assent.ErrUnknown) {
 		t.Errorf("Commit: %v, want ErrNoCoordinator and nothing unknown: nothing was submitted", err)
+	} else if !strings.Contains(err.Error(), "assent.api.info") {
+		t.Errorf("Commit: %v, want the subject that nobody answers on, by which a wrong Prefix is seen", err)
 	}
 	if _, err := client.Outcome(short, tx.ID()); err == nil || errors.Is(err, assent.ErrUnknown) {
 		t.Errorf("Outcome whose context has ended: %v", err)

@@ -17,7 +17,8 @@ import (
 //   - ErrAborted (an *AbortedError says who refused, and why): no participant applies it.
 //   - ErrConflict (with ErrAborted): the same, because it met another transaction; see Do.
 //   - ErrUnknown (an *UnknownError has the id): the outcome was not learnt in time. The transaction may still commit: ask with
-//     Wait, or Commit again (the same Tx, or one WithID), which is the same transaction. With ErrMoved as well: see there.
+//     Wait, or Commit again (the same Tx, or one WithID), which is the same transaction. With ErrMoved as well: see there. With
+//     ErrInvalid as well: something was enlisted after a Commit, which may have done what was enlisted before.
 //   - ErrInvalid, ErrTooLarge, ErrUnknownParticipant, ErrOverloaded, ErrUnroutable, ErrNoCoordinator without ErrUnknown: it was not
 //     accepted.
 //
@@ -32,6 +33,7 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	}
 	ctx, cancel := within(ctx, tx.sub.Timeout()+tx.client.cfg.Patience)
 	defer cancel()
+	tx.closed = true
 	defer func() { tx.given = true }() // what is committed again may have been submitted before
 	at := &chain{first: tx.sub.Tx, last: tx.sub.Tx}
 	tx.last = at.last

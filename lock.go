@@ -31,6 +31,9 @@ import (
 //
 // A lock that is lost before the transaction was submitted ends Commit with ErrConflict, a *LockLostError.
 func (tx *Tx) Lock(keys ...string) {
+	if !tx.open("locks") {
+		return
+	}
 	for _, key := range keys {
 		if slices.Contains(tx.locks, key) {
 			continue

@@ -13,7 +13,8 @@ import (
 	"github.com/assent-tx/assent/messages"
 )
 
-// Tx is a transaction that is being put together. It belongs to one goroutine until Commit.
+// Tx is a transaction that is being put together. It belongs to one goroutine until Commit, which closes it: what is enlisted or
+// locked later is no part of it, and makes every later Commit fail.
 type Tx struct {
 	client *Client
 	// sub is the transaction; of operations that are to be routed the participant is not known yet.
@@ -27,7 +28,11 @@ type Tx struct {
 	// given: the id was minted elsewhere, so that it may have been submitted before.
 	given bool
 	last  ID
-	err   *InvalidError // the first fault of Begin or Enlist
+	err   *InvalidError // the first fault of Begin, Enlist or Lock
+	// closed: Commit has begun to submit what was enlisted. What is added later can be of no transaction under this id, and late
+	// says of it so.
+	closed bool
+	late   *InvalidError
 }
 
 // TxOption sets something of a transaction at Begin.
@@ -100,6 +105,9 @@ func (tx *Tx) Last() ID { return tx.last }
 // is, nil is no payload), and, by the options Keys and SharedKeys, what it touches. Several operations for one participant form
 // its branch, in this order. It does no I/O; what is wrong with it is Commit's error.
 func (tx *Tx) Enlist(participant string, payload any, options ...OpOption) {
+	if !tx.open(tx.field("participant")) {
+		return
+	}
 	if !messages.ValidName(participant) {
 		tx.fault(tx.field("participant"), badName(participant))
 	}
@@ -111,6 +119,9 @@ func (tx *Tx) Enlist(participant string, payload any, options ...OpOption) {
 // as Enlist's, and the node sees the key whether or not it is among Keys: it is locked only if it is. It does no I/O;
 // what is wrong with it is Commit's error.
 func (tx *Tx) EnlistKey(group, key string, payload any, options ...OpOption) {
+	if !tx.open(tx.field("route")) {
+		return
+	}
 	if !messages.ValidName(group) {
 		tx.fault(tx.field("route.group"), badName(group))
 	}
@@ -176,8 +187,18 @@ func (tx *Tx) fault(field, message string) {
 	}
 }
 
+// open tells whether something may still be added.
+func (tx *Tx) open(field string) bool {
+	if tx.closed && tx.late == nil {
+		tx.late = &InvalidError{Tx: tx.sub.Tx, Field: field, Message: "added after Commit, and no part of the transaction: begin another one for it"}
+	}
+	return !tx.closed
+}
+
 func (tx *Tx) check() error {
 	switch {
+	case tx.late != nil: // what was enlisted before may have happened
+		return &UnknownError{Tx: tx.sub.Tx, Err: tx.late}
 	case tx.err != nil:
 		tx.err.Tx = tx.sub.Tx
 		return tx.err
