@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/assent-tx/assent/internal/panics"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -221,7 +222,7 @@ func (g *gatherer[T]) wait() {
 // contain makes an error of a panic.
 func contain(err *error) {
 	if reason := recover(); reason != nil {
-		*err = fmt.Errorf("the handler panicked: %v", reason)
+		*err = panics.Recovered("the handler", reason)
 	}
 }
 

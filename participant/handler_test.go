@@ -109,7 +109,7 @@ func TestFailingPrepareGivesUp(t *testing.T) {
 		w.join("p", h)
 		start := time.Now()
 		tx, err := commit(w, w.client(), 20*time.Second, "p")
-		wantAbort(t, err, "p", "the disk is gone")
+		wantAbort(t, err, "p", "not prepared in time: the disk is gone")
 		if took := time.Since(start); took < 18*time.Second || took > 21*time.Second {
 			t.Errorf("it took %v, want almost the transaction's 20 s", took)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/assent-tx/assent/internal/crash"
+	"github.com/assent-tx/assent/internal/panics"
 	"github.com/assent-tx/assent/internal/protocol"
 	"github.com/assent-tx/assent/messages"
 )
@@ -137,8 +138,8 @@ func (p *Participant) judge(b *Branch, r *Result) (vote messages.Vote, reason st
 	case errors.Is(r.Err, ErrRefused), errors.Is(r.Err, ErrConflict):
 		return messages.VoteNo, r.Err.Error()
 	default:
-		p.log.WithError(r.Err).WithField("tx", b.Tx).Warn("prepare failed; it is tried again until the transaction expires")
-		return 0, r.Err.Error()
+		panics.Log(p.log, r.Err).WithField("tx", b.Tx).Warn("prepare failed; it is tried again until the transaction expires")
+		return 0, "not prepared in time: " + r.Err.Error() // what the no says, if it comes to that: it is no refusal
 	}
 }
 
@@ -152,7 +153,7 @@ func (p *Participant) finished(outcomes []Outcome, errs []error) {
 				heuristic = err.Error()
 				p.log.WithField("tx", o.Tx).WithField("reason", heuristic).Error("heuristic: the resource decided against the outcome")
 			} else if err != nil {
-				p.log.WithError(err).WithField("tx", o.Tx).Warn("the outcome could not be applied; it is tried again")
+				panics.Log(p.log, err).WithField("tx", o.Tx).Warn("the outcome could not be applied; it is tried again")
 			}
 			b.Applied(o.Tx, errs[i] == nil || heuristic != "", heuristic, now)
 		}

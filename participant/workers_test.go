@@ -218,13 +218,13 @@ func TestWorkersAtOnce(t *testing.T) {
 	}
 }
 
-// panics is a handler that panics until it is told not to.
-type panics struct{ well atomic.Bool }
+// panicking is a handler that panics until it is told not to.
+type panicking struct{ well atomic.Bool }
 
-func (h *panics) Prepare(context.Context, *Branch) (Vote, error) { return Yes, h.do() }
-func (h *panics) Commit(context.Context, messages.ID) error      { return h.do() }
-func (h *panics) Rollback(context.Context, messages.ID) error    { return h.do() }
-func (h *panics) do() error {
+func (h *panicking) Prepare(context.Context, *Branch) (Vote, error) { return Yes, h.do() }
+func (h *panicking) Commit(context.Context, messages.ID) error      { return h.do() }
+func (h *panicking) Rollback(context.Context, messages.ID) error    { return h.do() }
+func (h *panicking) do() error {
 	if !h.well.Load() {
 		panic("a bug")
 	}
@@ -239,7 +239,7 @@ func (r *results) finished(_ []Outcome, errs []error)     { r.errs <- errs[0] }
 
 func TestAWorkerOutlivesAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, r := &panics{}, &results{errs: make(chan error, 1)}
+		h, r := &panicking{}, &results{errs: make(chan error, 1)}
 		s := newSingle(&Config{Handler: h, Concurrency: 1, CallTimeout: time.Second}, r)
 		for _, well := range []bool{false, true} {
 			h.well.Store(well)

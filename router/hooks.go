@@ -4,9 +4,9 @@ package router
 
 import (
 	"context"
-	"fmt"
 	"time"
 
+	"github.com/assent-tx/assent/internal/panics"
 	"github.com/assent-tx/assent/locks"
 	"github.com/assent-tx/assent/router/internal/handoff"
 )
@@ -114,7 +114,7 @@ func (c *hookCall) run(cfg *NodeConfig) (err error) {
 	defer late()
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("the hook panicked: %v", reason)
+			err = panics.Recovered("the hook", reason)
 		}
 	}()
 	switch c.kind {
@@ -143,7 +143,7 @@ func (r *nodeRun) hookEnded(c *hookCall, err error) {
 	failures := r.hooks.failures[p]
 	r.hooks.failures[p]++
 	pause := min(firstHookPause<<min(failures, 16), lastHookPause)
-	if log := r.n.log.WithError(err).WithFields(c.fields(&r.n.cfg)); c.term.err() == nil && failures&(failures+1) == 0 { // 1, 2, 4, 8 …
+	if log := panics.Log(r.n.log, err).WithFields(c.fields(&r.n.cfg)); c.term.err() == nil && failures&(failures+1) == 0 { // 1, 2, 4, 8 …
 		log.Warnf("the hook has failed %d times; it is called again until it succeeds or is not wanted any more", failures+1)
 	} else {
 		log.Debug("the hook failed")

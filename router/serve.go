@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/assent-tx/assent/internal/panics"
 )
 
 // RequestHandler answers a request for a key that the node owns, by msg.Respond or msg.RespondMsg. The key's partition is not
@@ -80,7 +82,7 @@ func (q *requests) handle(msg *nats.Msg) {
 	defer g.leave()
 	defer func() {
 		if reason := recover(); reason != nil {
-			q.n.log.WithField("reason", reason).Error("the handler of requests panicked")
+			panics.Log(q.n.log, panics.Recovered("the handler of requests", reason)).Error("a request was not served")
 		}
 	}()
 	q.n.handler(by.term.ctx, key, msg)

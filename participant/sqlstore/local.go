@@ -5,9 +5,10 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/assent-tx/assent/internal/panics"
 )
 
 // work is what is to be done in a local transaction; keep tells whether it is to be committed. It may be called again after
@@ -49,7 +50,7 @@ func transact(ctx context.Context, db *sql.DB, options *sql.TxOptions, do work) 
 func contained(ctx context.Context, tx *sql.Tx, do work) (keep bool, err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
-			keep, err = false, fmt.Errorf("sqlstore: Try, Confirm or Cancel panicked: %v", reason)
+			keep, err = false, panics.Recovered("sqlstore: Try, Confirm or Cancel", reason)
 		}
 	}()
 	return do(ctx, tx)
