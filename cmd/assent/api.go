@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,12 +61,18 @@ var theCoordinator = service{"coordinator", "no_coordinator", "start one with `a
 func (g *globals) request(ctx context.Context, nc *nats.Conn, subject string, body []byte, of service) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiPatience)
 	defer cancel()
+	ctx, deny := context.WithCancelCause(ctx)
+	defer deny(nil)
+	go whenDenied(ctx, nc, subject, deny)
 	giveUp := time.Now().Add(missingPatience)
 	for {
 		msg, err := nc.RequestWithContext(ctx, subject, body)
 		switch {
 		case err == nil:
 			return msg, nil
+		case errors.Is(context.Cause(ctx), nats.ErrPermissionViolation):
+			return nil, &codedError{"unauthorized", fmt.Errorf("asking the %s (%s): the NATS server at %s does not allow it to this user: %w",
+				of.name, subject, redact(nc.ConnectedUrl()), context.Cause(ctx))}
 		case !errors.Is(err, nats.ErrNoResponders):
 			return nil, fmt.Errorf("asking the %s (%s): %w", of.name, subject, err)
 		case time.Now().After(giveUp):
@@ -75,6 +83,26 @@ func (g *globals) request(ctx context.Context, nc *nats.Conn, subject string, bo
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-time.After(missingPause):
+		}
+	}
+}
+
+// whenDenied ends a request that the server has not let pass: it says so by the way, and nobody would answer. The answer
+// may be what is denied, to who has no inbox prefix that is allowed to the user.
+func whenDenied(ctx context.Context, nc *nats.Conn, subject string, deny context.CancelCauseFunc) {
+	ticker := time.NewTicker(missingPause)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := nc.LastError()
+		if errors.Is(err, nats.ErrPermissionViolation) &&
+			(strings.Contains(err.Error(), strconv.Quote(subject)) || strings.Contains(err.Error(), `Subscription to "`+nc.Opts.InboxPrefix)) {
+			deny(err)
+			return
 		}
 	}
 }

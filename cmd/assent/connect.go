@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"strings"
@@ -154,6 +155,10 @@ func explainConnect(servers string, err error) error {
 		return &codedError{"unauthorized", fmt.Errorf("the NATS server at %s refuses the credentials: give --creds, --token-file or --context: %w", servers, err)}
 	case errors.As(err, new(*url.Error)): // its text has the URL, or parts of it, and with them a password perhaps
 		return &codedError{"no_server", fmt.Errorf("no NATS server at %s: what is special in a user, a password or a host has to be percent-encoded, and a port is a number", servers)}
+	case errors.Is(err, nats.ErrTLS), errors.Is(err, nats.ErrSecureConnWanted), errors.Is(err, nats.ErrSecureConnRequired):
+		return &codedError{"tls", fmt.Errorf("no TLS connection to the NATS server at %s: give a --context with the ca (and cert and key) that it wants: %w", servers, err)}
+	case errors.As(err, new(*fs.PathError)): // of a file that the context names
+		return usagef("connecting to NATS at %s: %w", servers, err)
 	default:
 		return &codedError{"no_server", fmt.Errorf("no NATS server at %s: start one with `assent serve`, or name one with --server: %w", servers, err)}
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -97,8 +98,17 @@ func (g *globals) addFlags(root *cobra.Command) {
 	flags.StringVar(&g.LogLevel, "log-level", "info", "what is logged on standard error: error, warn, info, debug or trace")
 }
 
-// noteStart makes every command of the tree note that it was reached: an error before that is one of usage.
+// noteStart makes every command of the tree note that it was reached: an error before that is one of usage. One about the
+// arguments says which are wanted.
 func noteStart(cmd *cobra.Command, started *bool) {
+	if inner := cmd.Args; inner != nil && !cmd.HasSubCommands() {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := inner(cmd, args); err != nil {
+				return argumentsError{err, cmd.UseLine()}
+			}
+			return nil
+		}
+	}
 	if inner := cmd.RunE; inner != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			*started = true
@@ -108,6 +118,20 @@ func noteStart(cmd *cobra.Command, started *bool) {
 	for _, child := range cmd.Commands() {
 		noteStart(child, started)
 	}
+}
+
+// argumentsError is an error about the arguments of a command, whose line of use says which it wants.
+type argumentsError struct {
+	err error
+	use string
+}
+
+func (e argumentsError) Unwrap() error { return e.err }
+func (e argumentsError) Error() string {
+	if strings.HasPrefix(e.err.Error(), "want ") { // it says so itself
+		return e.err.Error()
+	}
+	return e.err.Error() + ": want " + e.use
 }
 
 // logger is a logger on standard error, as --log-level says.

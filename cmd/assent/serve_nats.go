@@ -33,6 +33,20 @@ WARNING: whether %s syncs every write is not known: NATS cannot be asked over th
 
 // check refuses combinations of flags that make no sense; changed tells which were given.
 func (s *serving) check(changed func(string) bool) error {
+	for _, f := range []struct {
+		name, want string
+		zero       bool
+	}{ // which a coordinator's Config takes for its default
+		{"shards", "1 to 256", s.shards == 0},
+		{"history", "more than 0", s.history == 0},
+		{"history-bytes", "more than 0", s.historyBytes == 0},
+		{"drain", "more than 0", s.drain == 0},
+		{"lease", "1s to 1h", s.lease == 0},
+	} {
+		if f.zero {
+			return usagef("--%s 0: want %s", f.name, f.want)
+		}
+	}
 	if s.replicas != 1 && s.replicas != 3 && s.replicas != 5 {
 		return usagef("--replicas %d: want 1, 3 or 5", s.replicas)
 	}
