@@ -5,6 +5,7 @@ package locks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -100,11 +101,8 @@ func (b *bucket) putBatch(ctx context.Context, stream int, batch []pendingWrite)
 	if err := json.Unmarshal(reply.Data, &ack); err != nil {
 		return 0, false, fmt.Errorf("%w: stream %s: %w", errUnknown, b.streamName(stream), err)
 	}
-	if ack.Error != nil {
-		return 0, true, nil
+	if refused = ack.Error != nil; !refused {
+		err = errors.Join(b.acknowledged(stream, ack.Sequence-uint64(len(batch)-1), before), b.acknowledged(stream, ack.Sequence, before))
 	}
-	if err := b.acknowledged(stream, ack.Sequence-uint64(len(batch)-1), before); err != nil {
-		return 0, false, err
-	}
-	return ack.Sequence, false, b.acknowledged(stream, ack.Sequence, before)
+	return ack.Sequence, refused, err
 }
