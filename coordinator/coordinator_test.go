@@ -327,7 +327,14 @@ func TestAbortShowAndRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var outcome coordinator.OutcomeResponse
+	var timeline coordinator.Timeline
 	untilKnown(t, nc, tx)
+	for deadline := time.Now().Add(patience); len(timeline.Records) < 2 && time.Now().Before(deadline); { // the second prepare may come after that
+		timeline = coordinator.Timeline{}
+		if err := ask(t, nc, "tx.show", coordinator.TxRequest{Tx: tx}, &timeline); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := ask(t, nc, "tx.abort", coordinator.TxRequest{Tx: tx, Reason: "by hand"}, &outcome); err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +365,6 @@ func TestAbortShowAndRetry(t *testing.T) {
 	if want := (messages.Subjects{}).Done(0, "a"); again.Reply != want {
 		t.Errorf("reply %s, want %s", again.Reply, want)
 	}
-	var timeline coordinator.Timeline
 	for deadline := time.Now().Add(patience); !timeline.Finished && time.Now().Before(deadline); {
 		timeline = coordinator.Timeline{}
 		if err := ask(t, nc, "tx.show", coordinator.TxRequest{Tx: tx}, &timeline); err != nil {
