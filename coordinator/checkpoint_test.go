@@ -4,6 +4,9 @@ package coordinator
 
 import (
 	"context"
+	"errors"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/messages"
 )
 
 // An operator has deleted a checkpoint, as docs/operations.md says for a log that is lost: the next one is left all the same, or
@@ -96,5 +100,90 @@ func TestACheckpointIsLeftWithoutTimeToDrain(t *testing.T) {
 	}
 	if _, revision, err := c.checkpoints.stored(t.Context(), 0); err != nil || revision == 0 {
 		t.Fatalf("the checkpoint that was left: revision %d, %v", revision, err)
+	}
+}
+
+// While the coordinator runs its server comes back from a backup: what is written then has sequences that were read already, and would be passed over,
+// votes and aborts alike, until the log has grown as long again. It is noticed by who leads, and by who is to.
+func TestALogThatIsRestoredUnderItsReaderIsLost(t *testing.T) {
+	for name, leads := range map[string]bool{"leading": true, "standing by": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.court.close(!leads)
+			address := strings.TrimPrefix(w.server.URL(), "nats://")
+			restart := func(prepare func() error) {
+				t.Helper()
+				if err := errors.Join(w.server.Close(), prepare()); err != nil {
+					t.Fatal(err)
+				}
+				w.start(address)
+			}
+			write := func(c *Coordinator) (sequence uint64) {
+				t.Helper()
+				w.until("it is written", func() bool {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					ack, err := c.js.Publish(ctx, messages.Subjects{}.Abort(0), nil)
+					if err == nil {
+						sequence = ack.Sequence
+					}
+					return err == nil
+				})
+				return sequence
+			}
+			c, err := New(w.connect(), Config{Name: "first", DrainTimeout: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.openSession, c.route = w.court.open("first"), w.board.route(c)
+			beats, err := w.nc.SubscribeSync("assent.coordinators")
+			if err := errors.Join(err, w.nc.Flush()); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- c.Run(t.Context()) }()
+			if _, err := beats.NextMsg(patience); err != nil { // it tells of itself once it is warm
+				t.Fatal(err)
+			}
+			write(c)
+			backup := t.TempDir()
+			restart(func() error { return os.CopyFS(backup, os.DirFS(w.dir)) })
+			for range 10 {
+				write(c)
+			}
+			last := write(c)
+			l := c.leaders[0]
+			w.until("all is read", func() (read bool) {
+				if err := l.inLeader(t.Context(), func() { read = l.fold.Sequence() >= last }); err != nil {
+					t.Fatal(err)
+				}
+				return read
+			})
+			restart(func() error {
+				if err := os.RemoveAll(w.dir); err != nil {
+					return err
+				}
+				return os.CopyFS(w.dir, os.DirFS(backup))
+			})
+			if again := write(c); again > last {
+				t.Fatalf("the log goes on at %d after %d: the test shows nothing", again, last)
+			}
+			w.court.close(false)
+			select {
+			case err := <-ended:
+				if !errors.Is(err, ErrLogLost) {
+					t.Errorf("got %v, want ErrLogLost", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("it goes on")
+			}
+			if !leads {
+				return
+			}
+			// The checkpoint that it left tells whoever starts next, though all that is needed from there on is in the log.
+			if from, err := c.checkpoints.load(t.Context(), 0, l.stream); !errors.Is(err, ErrLogLost) {
+				t.Errorf("who starts next gets %+v, %v, want ErrLogLost", from, err)
+			}
+		})
 	}
 }

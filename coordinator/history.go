@@ -96,7 +96,7 @@ func (l *leader) upkeep(ctx context.Context) {
 		timed, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		now, err := l.save(timed, at, horizon)
-		if err != nil && ctx.Err() == nil && !errors.Is(err, protocol.ErrGap) {
+		if err != nil && ctx.Err() == nil && !errors.Is(err, protocol.ErrGap) && !errors.Is(err, ErrLogLost) {
 			l.log.WithError(err).Warn("upkeep of the log failed; it is tried again")
 		}
 		select {
@@ -107,6 +107,9 @@ func (l *leader) upkeep(ctx context.Context) {
 				l.full, l.room = now.full(), now
 			}
 			l.behind = errors.Is(err, protocol.ErrGap)
+			if errors.Is(err, ErrLogLost) {
+				l.lost = err
+			}
 			if err == nil && horizon > 0 {
 				l.history.trimmed = horizon
 			}
@@ -120,6 +123,9 @@ func (l *leader) upkeep(ctx context.Context) {
 func (l *leader) save(ctx context.Context, at protocol.Checkpoint, horizon uint64) (now room, err error) {
 	info, err := l.stream.Info(ctx)
 	if err != nil {
+		return now, err
+	}
+	if err := l.goesAsFar(ctx, info, at.Through); err != nil {
 		return now, err
 	}
 	if info.State.FirstSeq > at.Through+1 { // another leader trimmed what this one has not read, and nothing came after it yet

@@ -45,7 +45,8 @@ type leader struct {
 	history          history
 	newest           map[string]newest // by participant
 	clock            *logclock.Clock
-	behind           bool // the log was trimmed beyond what was read
+	behind           bool  // the log was trimmed beyond what was read
+	lost             error // the log does not go as far any more as it was read
 	scratch          leaderScratch
 	seekers          map[seeker]struct{} // who waits for a search in the log
 	searches         int                 // that are under way
@@ -193,7 +194,7 @@ func (l *leader) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.behind = false
+	l.behind, l.lost = false, nil
 	l.fold = protocol.NewFold(protocol.FoldConfig{Window: crash.Window()}, from)
 	l.fold.Replay()
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx)) // it ends when the drain does
@@ -216,6 +217,14 @@ func (l *leader) term(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// trouble is why the log cannot be read on, if an upkeep has found it out.
+func (l *leader) trouble() error {
+	if l.lost == nil && l.behind {
+		return protocol.ErrGap
+	}
+	return l.lost
 }
 
 func (l *leader) newBatcher(ctx context.Context) *groupcommit.Batcher[messages.ID] {

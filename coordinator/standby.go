@@ -33,8 +33,8 @@ func (l *leader) standBy(ctx context.Context) (*mandate, error) {
 			}
 		case call := <-l.calls:
 			call()
-			if l.behind {
-				return nil, protocol.ErrGap
+			if err := l.trouble(); err != nil {
+				return nil, err
 			}
 		case <-ticker.C:
 			l.history.horizon(0, nowMilli()) // lets go of what is out of the bounds; nothing is trimmed
@@ -53,7 +53,11 @@ func (l *leader) lead(ctx context.Context, m *mandate) error {
 		l.decline(ctx, m, err)
 		return nil
 	}
-	if err := l.readTo(ctx, &info.State); err != nil {
+	err = l.goesAsFar(ctx, info, l.fold.Sequence())
+	if err == nil {
+		err = l.readTo(ctx, &info.State)
+	}
+	if err != nil {
 		l.decline(ctx, m, err)
 		return fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}

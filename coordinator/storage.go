@@ -141,10 +141,11 @@ const proofPause = 100 * time.Millisecond
 // start is where a log is read from, by the checkpoint that is stored (of sequence 0 if there is none) and its stream.
 func start(from protocol.Checkpoint, shard int, info *jetstream.StreamInfo) (protocol.Checkpoint, error) {
 	state := &info.State
+	read := max(from.Sequence, from.Through+1)
 	switch first := state.FirstSeq; {
-	case from.Sequence > state.LastSeq+1:
-		return from, fmt.Errorf("%w: shard %d's checkpoint is at sequence %d and stream %s ends at %d",
-			ErrLogLost, shard, from.Sequence, info.Config.Name, state.LastSeq)
+	case read > state.LastSeq+1:
+		return from, fmt.Errorf("%w: shard %d's checkpoint was left when the log had been read up to sequence %d, and stream %s ends at %d",
+			ErrLogLost, shard, read-1, info.Config.Name, state.LastSeq)
 	case from.Sequence >= first:
 		return from, nil
 	case from.Sequence > 0 || first > 1 && state.Msgs == 0:

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/assent-tx/assent/internal/crash"
-	"github.com/assent-tx/assent/internal/protocol"
 )
 
 // tenure is the time that a leader leads, and how it comes to its end:
@@ -85,9 +84,7 @@ func (l *leader) serve(ctx, work context.Context, t *tenure) error {
 			l.delivery.Resend(name)
 		case call := <-l.calls:
 			call()
-			if l.behind {
-				err = protocol.ErrGap
-			}
+			err = l.trouble()
 		}
 		if err == nil && !t.over {
 			err = l.burst()
