@@ -20,7 +20,7 @@ import (
 //     Wait, or Commit again (the same Tx, or one WithID), which is the same transaction. With ErrMoved as well: see there. With
 //     ErrInvalid as well: something was enlisted after a Commit, which may have done what was enlisted before.
 //   - ErrInvalid, ErrTooLarge, ErrUnknownParticipant, ErrOverloaded, ErrUnroutable, ErrNoCoordinator without ErrUnknown: it was not
-//     accepted.
+//     accepted. (Of a Tx WithID: not now. It says nothing about what somebody submitted under that id before.)
 //
 // Keys of Lock are locked first. Operations of EnlistKey are routed now. While a key is moving from node to node, Commit waits; when a node refuses because
 // a key has moved, it tries again, by a newer ring. All that is one transaction, that happens once.
@@ -34,7 +34,13 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	ctx, cancel := within(ctx, tx.sub.Timeout()+tx.client.cfg.Patience)
 	defer cancel()
 	tx.closed = true
-	defer func() { tx.given = true }() // what is committed again may have been submitted before
+	err := tx.commit(ctx)
+	tx.given = true // what is committed again may have been submitted before
+	tx.unsure = tx.unsure || errors.Is(err, ErrUnknown)
+	return err
+}
+
+func (tx *Tx) commit(ctx context.Context) error {
 	at := &chain{first: tx.sub.Tx, last: tx.sub.Tx}
 	tx.last = at.last
 	if len(tx.locks) > 0 {
@@ -174,7 +180,11 @@ func (tx *Tx) verdict(ctx context.Context, at *chain, answer *messages.Answer) e
 		}
 	}
 	if answer.Error != "" {
-		return at.unknown(refusal(answer))
+		err := at.unknown(refusal(answer))
+		if isForNow(answer) && tx.unsure && !errors.Is(err, ErrUnknown) { // it is no proof about what was submitted before
+			err = &UnknownError{Tx: at.first, Err: err}
+		}
+		return err
 	}
 	tx.last = answer.Tx
 	if answer.Outcome == Committed {
@@ -184,4 +194,9 @@ func (tx *Tx) verdict(ctx context.Context, at *chain, answer *messages.Answer) e
 		Tx: at.first, Attempt: answer.Tx, Participant: answer.Participant, Reason: answer.Reason, WrongOwner: answer.WrongOwner,
 		Conflict: answer.Conflict,
 	}
+}
+
+// isForNow tells whether an answer says that a submission was not accepted, of which another one may have been.
+func isForNow(answer *messages.Answer) bool {
+	return answer.Error == messages.CodeOverloaded || answer.Error == messages.CodeUnknownParticipant
 }

@@ -27,8 +27,10 @@ type Tx struct {
 	held  *holding
 	// given: the id was minted elsewhere, so that it may have been submitted before.
 	given bool
-	last  ID
-	err   *InvalidError // the first fault of Begin, Enlist or Lock
+	// unsure: a Commit has left its outcome unknown, so it may have been accepted.
+	unsure bool
+	last   ID
+	err    *InvalidError // the first fault of Begin, Enlist or Lock
 	// closed: Commit has begun to submit what was enlisted. What is added later can be of no transaction under this id, and late
 	// says of it so.
 	closed bool

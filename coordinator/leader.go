@@ -75,6 +75,7 @@ type leader struct {
 	full     bool // the log has refused a transaction
 	room     room // in the log, for new ones
 	saving   bool // an upkeep is under way
+	passing  bool // the shard is handed over: there may be two who lead
 
 	submits    chan *nats.Msg
 	waits      chan *nats.Msg

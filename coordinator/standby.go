@@ -107,7 +107,7 @@ func (l *leader) begin(work context.Context, now room) {
 	l.finished = nil
 	l.answers = make(map[string][]byte)
 	l.presumed = make(map[string][]messages.Effect)
-	l.full, l.saving, l.room = false, false, now
+	l.full, l.saving, l.passing, l.room = false, false, false, now
 	l.leading = true
 	l.fold.Live()
 	l.perform()
@@ -173,13 +173,17 @@ func (l *leader) turnAway(inbox chan *nats.Msg) {
 	for {
 		select {
 		case msg := <-inbox:
-			for line := range messages.Lines(msg.Data) {
-				if id, ok := l.idOf(line); ok {
-					l.answer(msg.Reply, tryAgain(id, steppingDown))
-				}
-			}
+			l.turnAwayOne(msg)
 		default:
 			return
+		}
+	}
+}
+
+func (l *leader) turnAwayOne(msg *nats.Msg) {
+	for line := range messages.Lines(msg.Data) {
+		if id, ok := l.idOf(line); ok {
+			l.answer(msg.Reply, tryAgain(id, steppingDown))
 		}
 	}
 }

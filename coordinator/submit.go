@@ -72,7 +72,7 @@ func (l *leader) submit(line []byte, reply string) {
 	if !known {
 		if refusal := l.admit(sub, len(line)); refusal != nil {
 			l.metrics.refused.Inc()
-			l.answer(reply, refusal)
+			l.answer(reply, l.unlessAccepted(refusal))
 			return
 		}
 	}
@@ -135,6 +135,15 @@ func (l *leader) admit(sub *messages.Submission, size int) *messages.Answer {
 		return overloaded(sub.Tx, "too many finished transactions with long timeouts are remembered")
 	}
 	return nil
+}
+
+// unlessAccepted is what is said of a transaction that cannot be taken here now. While the shard is handed over its next leader may lead already, has
+// the submission as well, and may have accepted it: then nobody may be told that it was refused.
+func (l *leader) unlessAccepted(refusal *messages.Answer) *messages.Answer {
+	if l.passing && (refusal.Error == messages.CodeOverloaded || refusal.Error == messages.CodeUnknownParticipant) {
+		return tryAgain(refusal.Tx, refusal.Message)
+	}
+	return refusal
 }
 
 func tryAgain(tx messages.ID, message string) *messages.Answer {
@@ -285,7 +294,7 @@ func (l *leader) onSettled(s settled) {
 			continue
 		}
 		if waiting.refused == waiting.prepares {
-			l.answerAll(tx, refusedByLog(tx, s.err))
+			l.answerAll(tx, l.unlessAccepted(refusedByLog(tx, s.err)))
 			continue
 		}
 		l.appendAbort(tx, "the log was full")

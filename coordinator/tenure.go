@@ -73,7 +73,7 @@ func (l *leader) serve(ctx, work context.Context, t *tenure) error {
 		case msg := <-l.tail:
 			err = l.onLog(msg)
 		case msg := <-l.submits:
-			l.onSubmit(msg)
+			t.onSubmit(msg)
 		case msg := <-l.waits:
 			l.onWait(msg)
 		case msg := <-l.dones:
@@ -87,7 +87,7 @@ func (l *leader) serve(ctx, work context.Context, t *tenure) error {
 			err = l.trouble()
 		}
 		if err == nil && !t.over {
-			err = l.burst()
+			err = t.burst()
 		}
 		l.append.Release()
 		if err != nil {
@@ -131,7 +131,7 @@ func (t *tenure) onYield() {
 }
 
 func (t *tenure) handOver() {
-	t.handsOver = true
+	t.handsOver, t.passing = true, true
 	select {
 	case <-t.taken: // that was before
 	default:
@@ -144,7 +144,7 @@ func (t *tenure) handOver() {
 
 // drain takes no more submissions; dones still come.
 func (t *tenure) drain() {
-	t.drains, t.handsOver = true, false
+	t.drains, t.handsOver, t.passing = true, false, false
 	t.unsubscribe(t.subscriptions[1:])
 	t.subscriptions = t.subscriptions[:1]
 }
@@ -193,7 +193,7 @@ func (t *tenure) onGranted(m *mandate) {
 		m.release()
 		return
 	}
-	t.lost, t.deadline, t.handsOver = m.Done(), nil, false
+	t.lost, t.deadline, t.handsOver, t.passing = m.Done(), nil, false, false
 	t.share.set(t.shard, leads)
 	t.log.Debug("the shard's lease came back")
 }
@@ -206,24 +206,34 @@ func (t *tenure) onTick() {
 }
 
 // burst takes what else is there already, so that its effects leave together.
-func (l *leader) burst() error {
+func (t *tenure) burst() error {
 	for range burst {
 		select {
-		case msg := <-l.tail:
-			if err := l.onLog(msg); err != nil {
+		case msg := <-t.tail:
+			if err := t.onLog(msg); err != nil {
 				return err
 			}
-		case msg := <-l.dones:
-			l.onDone(msg)
-		case msg := <-l.submits:
-			l.onSubmit(msg)
-		case s := <-l.settled:
-			l.onSettled(s)
+		case msg := <-t.dones:
+			t.onDone(msg)
+		case msg := <-t.submits:
+			t.onSubmit(msg)
+		case s := <-t.settled:
+			t.onSettled(s)
 		default:
 			return nil
 		}
 	}
 	return nil
+}
+
+// onSubmit takes a message of submissions, unless the lease has run out since it was looked at. Between the two this process may have been paused: the next
+// leader had the message, too, and its client may have gone on without the transaction if that one refused it for good.
+func (t *tenure) onSubmit(msg *nats.Msg) {
+	if t.lost != nil && t.mandate.Err() != nil {
+		t.turnAwayOne(msg)
+		return
+	}
+	t.leader.onSubmit(msg)
 }
 
 func (l *leader) unsubscribe(subscriptions []*nats.Subscription) {
