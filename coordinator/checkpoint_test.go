@@ -103,6 +103,39 @@ func TestACheckpointIsLeftWithoutTimeToDrain(t *testing.T) {
 	}
 }
 
+// deposed is a log of which a server tells that was paused, so often, before the one that leads it does.
+type deposed struct {
+	jetstream.Stream
+	stale int
+}
+
+func (d *deposed) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	d.stale--
+	last := uint64(12)
+	if d.stale >= 0 {
+		last = 7
+	}
+	return &jetstream.StreamInfo{State: jetstream.StreamState{FirstSeq: 1, LastSeq: last}}, nil
+}
+
+// What a server of the past tells is no loss of the log: it would stop all coordinators at once.
+func TestADeposedServerTellsOfNoLoss(t *testing.T) {
+	log := &deposed{stale: 4}
+	l := &leader{stream: log}
+	info, _ := log.Info(t.Context())
+	if err := l.goesAsFar(t.Context(), info, 12); err != nil {
+		t.Error(err)
+	}
+	if err := l.goesAsFar(t.Context(), info, 13); !errors.Is(err, ErrLogLost) {
+		t.Errorf("a log that stays short: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.goesAsFar(ctx, info, 12); !errors.Is(err, context.Canceled) {
+		t.Errorf("asked to end: %v", err)
+	}
+}
+
 // While the coordinator runs its server comes back from a backup: what is written then has sequences that were read already, and would be passed over,
 // votes and aborts alike, until the log has grown as long again. It is noticed by who leads, and by who is to.
 func TestALogThatIsRestoredUnderItsReaderIsLost(t *testing.T) {

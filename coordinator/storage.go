@@ -114,7 +114,7 @@ type checkpoints struct{ bucket jetstream.KeyValue }
 // read: it is stored again in its own place, which takes a majority. That is refused if there is another one by now. Whoever dies after it
 // leaves a checkpoint by which the next one starts, or refuses to, as this one would have.
 func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Stream) (protocol.Checkpoint, error) {
-	for {
+	for begun := time.Now(); ; {
 		stored, revision, err := c.stored(ctx, shard)
 		if err != nil {
 			return stored, err
@@ -124,6 +124,10 @@ func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Strea
 			return stored, fmt.Errorf("log of shard %d: %w", shard, err)
 		}
 		from, lost := start(stored, shard, info)
+		if lost != nil && time.Since(begun) < lostPatience {
+			wait(ctx, streams.AttemptPause) // the log's state may be of the past, too
+			continue
+		}
 		if first := info.State.FirstSeq; stored.Sequence >= first || first <= 1 || from.Sequence == 0 {
 			return from, lost
 		}
@@ -131,12 +135,9 @@ func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Strea
 		if err != nil || proven {
 			return from, errors.Join(err, lost)
 		}
-		wait(ctx, proofPause)
+		wait(ctx, streams.AttemptPause)
 	}
 }
-
-// proofPause is how long the bucket has to come to itself before it is read again.
-const proofPause = 100 * time.Millisecond
 
 // start is where a log is read from, by the checkpoint that is stored (of sequence 0 if there is none) and its stream.
 func start(from protocol.Checkpoint, shard int, info *jetstream.StreamInfo) (protocol.Checkpoint, error) {
