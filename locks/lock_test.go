@@ -289,8 +289,8 @@ func TestSeveralKeysWithoutDeadlock(t *testing.T) {
 	orders := [][]locks.Want{
 		{{Key: "a"}, {Key: "b"}, {Key: "c"}}, {{Key: "c"}, {Key: "b"}, {Key: "a"}}, {{Key: "b"}, {Key: "a", Shared: true}}, {{Key: "c", Shared: true}, {Key: "a"}},
 	}
-	var exclusive atomic.Int32 // of b and c together, which the first two orders hold alone
-	done := make(chan error, len(orders))
+	var exclusive atomic.Int32                   // of b and c together, which the first two orders hold alone
+	done := make(chan error, len(orders)*rounds) // has an item for each round
 	for i, order := range orders {
 		s := c.open(locks.Config{})
 		go func() {
@@ -306,15 +306,15 @@ func TestSeveralKeysWithoutDeadlock(t *testing.T) {
 					}
 					exclusive.Add(-1)
 				}
-				if err := all.Unlock(t.Context()); err != nil {
-					done <- err
+				err = all.Unlock(t.Context())
+				done <- err
+				if err != nil {
 					return
 				}
 			}
-			done <- nil
 		}()
 	}
-	for range orders {
+	for range cap(done) {
 		select {
 		case err := <-done:
 			if err != nil {

@@ -100,8 +100,9 @@ func (s *store) each(n int, do func(i int) error) error {
 	for i := 1; i < n; i++ {
 		s.busy <- struct{}{}
 		go func() {
-			defer func() { <-s.busy }()
-			errs <- do(i)
+			err := do(i)
+			<-s.busy // before the call ends: what it took is free again then
+			errs <- err
 		}()
 	}
 	err := do(0)
