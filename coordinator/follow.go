@@ -66,16 +66,13 @@ func (l *leader) replay(ctx context.Context) error {
 	return nil
 }
 
-// lostPatience is how long a log has to be shorter than what was read of it. A server that led its stream, was paused and deposed goes on answering
-// until it hears of that.
-const lostPatience = time.Second
-
 // goesAsFar tells, of a state of the stream that was asked for later, that the log still has what was read last. If not it was put back to an earlier
 // state, by a backup or a server that had not written what it acknowledged: what comes would be passed over until it has grown as long, votes and
-// aborts alike, and then be taken to follow what is not there any more.
+// aborts alike, and then be taken to follow what is not there any more. A server that was paused and deposed tells of the past, which is no reason to stop
+// all coordinators at once: the log has to stay short.
 func (l *leader) goesAsFar(ctx context.Context, info *jetstream.StreamInfo, read uint64) (err error) {
 	for begun := time.Now(); info.State.LastSeq < read; {
-		if time.Since(begun) >= lostPatience {
+		if time.Since(begun) >= streams.ShortPatience && streams.OfNow(info) {
 			return fmt.Errorf("%w: shard %d was read up to sequence %d, and stream %s ends at %d", ErrLogLost, l.shard, read, info.Config.Name, info.State.LastSeq)
 		}
 		if !streams.Pause(ctx, streams.AttemptPause) {

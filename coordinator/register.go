@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/assent-tx/assent/internal/protocol"
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -83,6 +84,9 @@ func (l *leader) openConsumer(ctx context.Context, participant string) (messages
 		return messages.ShardInfo{}, fmt.Errorf("consumer of %s on shard %d: %w", participant, l.shard, err)
 	}
 	info, err := l.stream.Info(ctx)
+	if err == nil && !streams.OfNow(info) { // by its end the participant may find that the log has lost data
+		err = streams.ErrOfThePast
+	}
 	if err != nil {
 		return messages.ShardInfo{}, fmt.Errorf("log of shard %d: %w", l.shard, err)
 	}

@@ -124,7 +124,7 @@ func (c checkpoints) load(ctx context.Context, shard int, stream jetstream.Strea
 			return stored, fmt.Errorf("log of shard %d: %w", shard, err)
 		}
 		from, lost := start(stored, shard, info)
-		if lost != nil && time.Since(begun) < lostPatience {
+		if lost != nil && (time.Since(begun) < streams.ShortPatience || !streams.OfNow(info)) {
 			wait(ctx, streams.AttemptPause) // the log's state may be of the past, too
 			continue
 		}

@@ -25,7 +25,7 @@ type ShardInfo struct {
 	// Consumer is the durable consumer of the participant's prepares.
 	Consumer string `json:"consumer"`
 	// Incarnation changes when the stream is made anew, and LastSequence only grows while it is not: a participant that
-	// remembers more than this has voted into a log that lost data.
+	// remembers more than this, and hears so for seconds, has voted into a log that lost data.
 	Incarnation  string `json:"incarnation"`
 	LastSequence uint64 `json:"last_sequence"`
 	// Voted is the log's time of the participant's newest message of votes; zero when there is none. Committed is a

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/assent-tx/assent/internal/streams"
 	"github.com/assent-tx/assent/messages"
 )
 
@@ -30,9 +31,12 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 		return nil, err
 	}
 	pause := registerPause
+	var early time.Time // since when a log has ended too early
 	for warned := false; ; warned = true {
 		shards, err := p.tryRegister(ctx, request)
-		if err == nil || errors.Is(err, ErrLogLost) || errors.Is(err, errRegistrationRefused) {
+		early = sinceEarly(early, err)
+		doubtful := !early.IsZero() && time.Since(early) < streams.ShortPatience
+		if err == nil || errors.Is(err, ErrLogLost) && !doubtful || errors.Is(err, errRegistrationRefused) {
 			return shards, err
 		}
 		if ctx.Err() != nil {
@@ -41,7 +45,7 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 		if p.nc.IsClosed() {
 			return nil, fmt.Errorf("participant %s: %w", p.cfg.Name, nats.ErrConnectionClosed)
 		}
-		if !warned && !errors.Is(err, errAskAgain) {
+		if !warned && !doubtful {
 			p.log.WithError(err).Warn("no coordinator has taken the registration yet; trying on")
 		}
 		select {
@@ -50,6 +54,18 @@ func (p *Participant) register(ctx context.Context) ([]messages.ShardInfo, error
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, registerMaxPause)
+	}
+}
+
+// sinceEarly is since when the answers have said that a log ends too early. That there is no answer says nothing.
+func sinceEarly(since time.Time, err error) time.Time {
+	switch early := (endsEarly{}); {
+	case err == nil:
+		return time.Time{}
+	case since.IsZero() && errors.As(err, &early):
+		return time.Now()
+	default:
+		return since
 	}
 }
 

@@ -4,7 +4,6 @@ package participant
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -54,9 +53,12 @@ func (w *watermarks) voteSubject(shard int) string {
 	return w.shards[shard].votes
 }
 
-// errAskAgain: the store remembers more than the coordinator's answer has, but it was read after that was given. Another
-// instance may have voted in between, so it takes a newer answer to tell.
-var errAskAgain = errors.New("the store's watermark is newer than the coordinator's answer")
+// endsEarly is an ErrLogLost: by the coordinator's answer a log ends before a vote of this participant. The answer may be of before another instance
+// voted, whose watermark the store has, or come from a server of the log that was paused and has not heard that another one leads: it is true only if
+// it stays so.
+type endsEarly struct{ error }
+
+func (e endsEarly) Unwrap() error { return e.error }
 
 // check compares what is remembered with what a coordinator says of the logs, and takes over the rest. Before is what
 // sequences said before the coordinator was asked: votes that were stored since are not in its answer.
@@ -70,7 +72,7 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 	if len(w.shards) != len(infos) {
 		return fmt.Errorf("%w: participant %s: there were %d shards, now there are %d", ErrLogLost, p.cfg.Name, len(w.shards), len(infos))
 	}
-	newer := false
+	var short error
 	for i, info := range infos {
 		mark := &w.shards[i]
 		if store, ok := p.cfg.store().(Watermark); ok && first {
@@ -93,19 +95,12 @@ func (w *watermarks) check(ctx context.Context, p *Participant, infos []messages
 			return fmt.Errorf("%w: participant %s: stream %s was made anew at %s; the one that this participant voted in was made at %s",
 				ErrLogLost, p.cfg.Name, info.Stream, info.Incarnation, mark.incarnation)
 		}
-		if first && voted > info.LastSequence {
-			newer = true
-			continue
-		}
 		if voted > info.LastSequence {
-			return fmt.Errorf("%w: participant %s: stream %s ends at sequence %d; this participant's vote is at %d",
-				ErrLogLost, p.cfg.Name, info.Stream, info.LastSequence, voted)
+			short = endsEarly{fmt.Errorf("%w: participant %s: stream %s ends at sequence %d; this participant's vote is at %d",
+				ErrLogLost, p.cfg.Name, info.Stream, info.LastSequence, voted)}
 		}
 	}
-	if newer {
-		return errAskAgain
-	}
-	return nil
+	return short
 }
 
 // save gives what has changed to the application's store, if it keeps it.
