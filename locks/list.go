@@ -52,7 +52,8 @@ func info(b *bucket, kind Kind, key string, at place, r *record.Record) Info {
 }
 
 // List gives what is held or waited for in a bucket ("": assent-locks), sorted by kind and key. A key is listed until
-// somebody gives it back or takes it over: also when its holder is dead and nobody has wanted it since.
+// somebody gives it back or takes it over: also when its holder is dead and nobody has wanted it since. On several replicas it may be read from
+// one that is a moment behind.
 // The error is an ErrNoBucket when there is no such bucket.
 func List(ctx context.Context, nc *nats.Conn, name string) ([]Info, error) {
 	b, err := lookInto(ctx, nc, name)

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assent-tx/assent/locks"
@@ -50,15 +52,17 @@ func TestSeveralKeysAtThreeReplicas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stored, err := locks.List(t.Context(), nc, "")
-			if err != nil || len(stored) != len(all) {
-				t.Fatalf("%d are stored, %v", len(stored), err)
-			}
-			for i := range all {
-				if stored[i].Key != all[i].Key() || stored[i].Holders[0].Token != all[i].Token() || stored[i].Holders[0].Session != s.ID() {
-					t.Errorf("%s has token %s; stored is %+v", all[i].Key(), all[i].Token(), stored[i])
+			listed(t, nc, func(stored []locks.Info) error {
+				if len(stored) != len(all) {
+					return fmt.Errorf("%d are stored", len(stored))
 				}
-			}
+				for i := range all {
+					if stored[i].Key != all[i].Key() || len(stored[i].Holders) == 0 || stored[i].Holders[0].Token != all[i].Token() || stored[i].Holders[0].Session != s.ID() {
+						return fmt.Errorf("%s has token %s; stored is %+v", all[i].Key(), all[i].Token(), stored[i])
+					}
+				}
+				return nil
+			})
 			if err := all.Unlock(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -69,7 +73,26 @@ func TestSeveralKeysAtThreeReplicas(t *testing.T) {
 		t.Errorf("one of them is held: %v", err)
 	}
 	mustUnlock(t, held)
-	if list, err := locks.List(t.Context(), nc, ""); err != nil || len(list) != 0 {
-		t.Errorf("all were given back: %+v, %v", list, err)
+	listed(t, nc, func(list []locks.Info) error {
+		if len(list) != 0 {
+			return fmt.Errorf("all were given back: %+v", list)
+		}
+		return nil
+	})
+}
+
+// listed waits until what is listed is right: the replica that is read may be behind.
+func listed(t *testing.T, nc *nats.Conn, right func([]locks.Info) error) {
+	t.Helper()
+	var wrong error
+	for begun := time.Now(); time.Since(begun) < patience; {
+		list, err := locks.List(t.Context(), nc, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wrong = right(list); wrong == nil {
+			return
+		}
 	}
+	t.Error(wrong)
 }
