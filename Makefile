@@ -14,7 +14,7 @@ COVER        ?= bin/cover.out
 
 .PHONY: help
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Builds ./bin/assent.
@@ -49,6 +49,10 @@ soak: ## Every fault by every other, and the large numbers, SOAK times over (10)
 soak-locks: ## Every fault of the locks for DURATION each (5m), every mutant, and 300,000 simulations.
 	go test -timeout 0 -v ./integration/locks -locks.all -locks.duration $(DURATION)
 	go test -timeout 0 ./locks/internal/agent -run TestSimulation -sim.runs 300000
+
+.PHONY: soak-replicas
+soak-replicas: ## Three NATS servers of which one is always being stopped for some seconds, two coordinators, and assent check, for DURATION (5m).
+	.ci/replicas $(DURATION)
 
 .PHONY: soak-router
 soak-router: ## The hand-off of partitions explored to 200,000 states a scope and simulated 1000 times, every mutant; nodes of a group under faults, SOAK times.

@@ -127,6 +127,7 @@ func (d *deposed) Info(context.Context, ...jetstream.StreamInfoOpt) (*jetstream.
 
 // What a server of the past tells is no loss of the log: it would stop all coordinators at once.
 func TestADeposedServerTellsOfNoLoss(t *testing.T) {
+	t.Parallel()
 	log := &deposed{stale: 4}
 	l := &leader{stream: log}
 	info, _ := log.Info(t.Context())
@@ -149,6 +150,7 @@ func TestADeposedServerTellsOfNoLoss(t *testing.T) {
 func TestALogThatIsRestoredUnderItsReaderIsLost(t *testing.T) {
 	for name, leads := range map[string]bool{"leading": true, "standing by": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			w.court.close(!leads)
 			address := strings.TrimPrefix(w.server.URL(), "nats://")

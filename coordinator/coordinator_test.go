@@ -473,6 +473,7 @@ func TestUnsafeBucketsAreRefused(t *testing.T) {
 }
 
 func TestALogThatLostDataIsNotLed(t *testing.T) {
+	t.Parallel()
 	nc := server(t)
 	js, err := jetstream.New(nc)
 	if err != nil {
