@@ -252,7 +252,8 @@ func TestShardsAreShared(t *testing.T) {
 func (l *leads) atRest() {
 	l.c.t.Helper()
 	reasons := func() int { return l.c.logged("lease is lost") + l.c.logged("a node is out") }
-	before := -1
+	before := reasons()
+	l.c.outlast()
 	eventually(l.c.t, "the shards stay where they are", func() error {
 		now, at := reasons(), l.count()
 		l.c.outlast()
