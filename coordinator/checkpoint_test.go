@@ -145,6 +145,27 @@ func TestADeposedServerTellsOfNoLoss(t *testing.T) {
 	}
 }
 
+// Nor does a coordinator that starts believe it, which holds the log's end against its checkpoint.
+func TestADeposedServerTellsOfNoLossAtTheStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, _ := w.coordinate(Config{Name: "first", DrainTimeout: patience})
+	at := protocol.Checkpoint{Sequence: 10, Through: 12}
+	if err := c.checkpoints.save(t.Context(), 7, at); err != nil { // of no shard that is led
+		t.Fatal(err)
+	}
+	if from, err := c.checkpoints.load(t.Context(), 7, &deposed{stale: 4}); err != nil || from.Sequence != at.Sequence {
+		t.Errorf("starts at %d, %v", from.Sequence, err)
+	}
+	at.Through++
+	if err := c.checkpoints.save(t.Context(), 7, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.checkpoints.load(t.Context(), 7, &deposed{}); !errors.Is(err, ErrLogLost) {
+		t.Errorf("a log that stays short: %v", err)
+	}
+}
+
 // While the coordinator runs its server comes back from a backup: what is written then has sequences that were read already, and would be passed over,
 // votes and aborts alike, until the log has grown as long again. It is noticed by who leads, and by who is to.
 func TestALogThatIsRestoredUnderItsReaderIsLost(t *testing.T) {
